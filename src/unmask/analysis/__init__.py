@@ -1,0 +1,1 @@
+"""Analysis: histories and frames as text, tables and pictures."""

@@ -1,0 +1,1 @@
+"""Backbones: networks from tokens to logits."""

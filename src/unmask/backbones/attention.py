@@ -1,0 +1,65 @@
+"""Multi-head attention on scaled_dot_product_attention: bidirectional or causal, RoPE, QK-norm, grouped queries."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from unmask.backbones.layers import rotate
+
+
+class Attention(nn.Module):
+    """Self-attention over a row.
+
+    Args:
+        width: D.
+        heads: query heads; head_dim = width / heads.
+        kv_heads: key/value heads; each serves heads / kv_heads query heads.
+        causal: position i sees positions <= i.
+        qk_norm: queries and keys are RMS-normalised, with learned gains, before the rotation (as in Qwen3).
+        bias: whether the projections have biases.
+        dropout: of the attention weights, in training.
+    """
+
+    def __init__(
+        self, width: int, heads: int, kv_heads: int, *, causal: bool, qk_norm: bool, bias: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, width // heads
+        self.causal, self.dropout = causal, dropout
+        self.query_norm, self.key_norm = (nn.RMSNorm(self.head_dim) if qk_norm else nn.Identity() for _ in range(2))
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head_dim, bias=bias)
+        self.out = nn.Linear(heads * self.head_dim, width, bias=bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        table: Tensor | None,
+        visible: Bool[Tensor, "B 1 1 L"] | None,
+    ) -> Float[Tensor, "B L D"]:
+        """Attend; `table` rotates queries and keys, `visible` is false at padding."""
+        batch, length, _ = x.shape
+        heads = self.qkv(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
+        query, key, value = heads.split([self.heads, self.kv_heads, self.kv_heads], 1)
+        # float32 on the CPU: there, bfloat16 attention's backward pass is 3-4 times slower than float32's
+        low_precision = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        with torch.autocast(x.device.type, enabled=not low_precision and torch.is_autocast_enabled(x.device.type)):
+            if low_precision:
+                query, key, value = query.float(), key.float(), value.float()
+            query, key = self.query_norm(query), self.key_norm(key)
+            if table is not None:
+                query, key = rotate(query, table), rotate(key, table)
+            key, value = (part.to(query.dtype) for part in (key, value))
+            if self.kv_heads != self.heads:
+                group = self.heads // self.kv_heads
+                key, value = (part.repeat_interleave(group, 1) for part in (key, value))
+            mixed = F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                # right padding is never seen by a causal row's real positions
+                attn_mask=None if self.causal else visible,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=self.causal,
+            )
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))

@@ -1,0 +1,232 @@
+"""One transformer for everything: a GPT or a diffusion model, by configuration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unmask.backbones.attention import Attention
+from unmask.backbones.layers import (
+    Activation,
+    AdditiveTime,
+    FeedForward,
+    FourierTime,
+    Norm,
+    build_norm,
+    rotary_table,
+)
+from unmask.types import Lengths, Positions, Times, Tokens
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a transformer.
+
+    Args:
+        layers: blocks.
+        width: D, the size of a position's vector.
+        heads: attention heads; width / heads must be even for RoPE.
+        kv_heads: key/value heads of grouped-query attention; null: as many as heads.
+        hidden: the feed-forward width; null: 4 * width (swiglu: 8/3 * width, rounded up to a multiple of 64).
+        length: the longest canvas, in tokens.
+        attention: bidirectional for diffusion, causal for a GPT.
+        positions: rope (no parameters) or learned.
+        norm: rms or layer.
+        norm_eps: added inside the norm's root.
+        activation: gelu, gelu_tanh (GPT-2's), swiglu or relu2 (squared ReLU).
+        qk_norm: normalise queries and keys.
+        bias: biases in linear layers and layer norms.
+        tied: the output head is the token embedding.
+        time: how the network learns t: none (it counts masks), additive (seed 003) or adaln (DiT).
+        time_steps: embeddings of additive time.
+        rope_theta: the base of RoPE's frequencies.
+        dropout: dropout probability in [0, 1).
+    """
+
+    layers: int = 6
+    width: int = 384
+    heads: int = 6
+    kv_heads: int | None = None
+    hidden: int | None = None
+    length: int = 256
+    attention: Literal["bidirectional", "causal"] = "bidirectional"
+    positions: Literal["rope", "learned"] = "rope"
+    norm: Norm = "rms"
+    norm_eps: float = 1e-6
+    activation: Activation = "relu2"
+    qk_norm: bool = True
+    bias: bool = False
+    tied: bool = False
+    time: Literal["none", "additive", "adaln"] = "none"
+    time_steps: int = 300
+    rope_theta: float = 10000.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that cannot be built."""
+        for name in ("layers", "width", "heads", "length", "time_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be at least 1, not {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ValueError(f"model.width {self.width} must be a multiple of model.heads {self.heads}")
+        if self.positions == "rope" and self.width // self.heads % 2:
+            raise ValueError(f"rope needs an even head size, but width / heads is {self.width // self.heads}")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout must be in [0, 1), not {self.dropout}")
+
+    @property
+    def hidden_size(self) -> int:
+        """The feed-forward width that is meant."""
+        if self.hidden is not None:
+            return self.hidden
+        return -(-8 * self.width // 3 // 64) * 64 if self.activation == "swiglu" else 4 * self.width
+
+
+def shifted(x: Tensor, time: Sequence[Tensor] | None) -> Tensor:
+    """adaLN: x (1 + scale) + shift, with time = (shift, scale, ...)."""
+    return x if time is None else x * (1 + time[1]) + time[0]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)); adaLN shifts, scales and gates both by time."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.attention_norm = build_norm(config.norm, width, config.norm_eps, config.bias)
+        self.attention = Attention(
+            width,
+            config.heads,
+            config.kv_heads or config.heads,
+            causal=config.attention == "causal",
+            qk_norm=config.qk_norm,
+            bias=config.bias,
+            dropout=config.dropout,
+        )
+        self.mlp_norm = build_norm(config.norm, width, config.norm_eps, config.bias)
+        self.mlp = FeedForward(width, config.hidden_size, config.activation, config.bias)
+        self.modulation = nn.Linear(width, 6 * width) if config.time == "adaln" else None
+        self.dropout = config.dropout
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        table: Tensor | None,
+        visible: Bool[Tensor, "B 1 1 L"] | None,
+        condition: Float[Tensor, "B D"] | None,
+        select: Positions | None = None,
+    ) -> Tensor:
+        """One block; with `select`, the feed-forward runs only there and (N, D) comes back."""
+        time = None if self.modulation is None else self.modulation(condition)[:, None].chunk(6, -1)
+        h = shifted(self.attention_norm(x), time)
+        h = self.drop(self.attention(h, table, visible))
+        x = x + h if time is None else x + h * (1 + time[2])
+        if time is not None:
+            time = time[3:]
+        if select is not None:
+            time = None if time is None else [part.expand_as(x)[select] for part in time]
+            x = x[select]
+        h = self.drop(self.mlp(shifted(self.mlp_norm(x), time)))
+        return x + h if time is None else x + h * (1 + time[2])
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout on a branch."""
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Transformer(nn.Module):
+    """Tokens to logits.
+
+    Args:
+        config: the shape.
+        vocab_size: V, the mask included.
+    """
+
+    def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.checkpointing = False
+        width = config.width
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.position = nn.Embedding(config.length, width) if config.positions == "learned" else None
+        self.time = (
+            AdditiveTime(config.time_steps, width)
+            if config.time == "additive"
+            else FourierTime(width)
+            if config.time == "adaln"
+            else None
+        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = build_norm(config.norm, width, config.norm_eps, config.bias)
+        self.head = nn.Linear(width, vocab_size, bias=False)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+        if config.positions == "rope":
+            table = rotary_table(config.length, width // config.heads, config.rope_theta)
+            self.register_buffer("table", table, persistent=False)
+        else:
+            self.table = None
+
+    def forward(
+        self,
+        tokens: Tokens,
+        t: Times,
+        *,
+        lengths: Lengths | None = None,
+        select: Positions | None = None,
+    ) -> Tensor:
+        """Logits (N, V) at `select`, in row-major order; (B, L, V) when it is not given.
+
+        Positions beyond `lengths` are padding: no real position attends to them.
+        """
+        length = tokens.shape[1]
+        if length > self.config.length:
+            raise ValueError(f"{length} tokens are more than the model's length of {self.config.length}")
+        x = self.embedding(tokens)
+        if self.position is not None:
+            x = x + self.position.weight[:length]
+        condition = None
+        if self.time is not None:
+            condition = self.time(t)
+            if self.config.time == "additive":
+                x = x + condition[:, None]
+        table = self.table[:, :length] if self.table is not None else None
+        visible = None
+        if lengths is not None:
+            visible = (torch.arange(length, device=tokens.device) < lengths[:, None])[:, None, None]
+        if self.config.dropout:
+            x = F.dropout(x, self.config.dropout, self.training)
+        for index, block in enumerate(self.blocks):
+            chosen = select if index == len(self.blocks) - 1 else None
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, table, visible, condition, chosen, use_reentrant=False)
+            else:
+                x = block(x, table, visible, condition, chosen)
+        return self.head(self.norm(x))
+
+
+def initialize(model: Transformer, generator: torch.Generator) -> None:
+    """Normal weights of 1/sqrt(fan-in); embeddings of 0.02; whatever ends a residual branch, and the head, start at zero.
+
+    So the untrained model is the identity and says log V exactly.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            continue
+        ends_branch = name.endswith(("attention.out.weight", "mlp.down.weight", "modulation.weight"))
+        is_table = name in ("embedding.weight", "position.weight", "time.embedding.weight")
+        if ends_branch or name == "head.weight":
+            nn.init.zeros_(parameter)
+        else:
+            std = 0.02 if is_table else parameter.shape[1] ** -0.5
+            nn.init.normal_(parameter, 0.0, std, generator=generator)

@@ -1,0 +1,33 @@
+"""unmask list recipes|samplers|models."""
+
+from collections.abc import Sequence
+
+from unmask.cli.options import Parser, print_json
+from unmask.pretrained import shipped_models
+from unmask.recipes import recipe_names, recipe_text
+from unmask.sampling.samplers import SAMPLERS
+
+
+def run(argv: Sequence[str]) -> int:
+    """List."""
+    parser = Parser("list", "What there is to choose from.")
+    parser.add_argument("what", choices=("recipes", "samplers", "models"))
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse(argv)
+    match arguments.what:
+        case "recipes":
+            # a recipe's first comment says what it is for
+            found = {name: recipe_text(name).splitlines()[0].removeprefix("# ") for name in recipe_names()}
+        case "samplers":
+            found = {name: text for name, (_, text) in SAMPLERS.items()}
+        case _:
+            found = {name: "shipped with the package" for name in shipped_models()}
+    if arguments.json:
+        print_json(found)
+        return 0
+    width = max(map(len, found), default=0)
+    for name, text in found.items():
+        print(f"{name:<{width}}  {text}")
+    if not found:
+        print("none are shipped: train one with unmask demo")
+    return 0

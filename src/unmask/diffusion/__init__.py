@@ -1,0 +1,1 @@
+"""The mathematics of discrete diffusion: tensors in, tensors out, no network."""

@@ -1,0 +1,73 @@
+"""A backbone read as a distribution over clean tokens."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from unmask.types import Lengths, Logits, Positions, Times, Tokens
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """Any callable from tokens to logits."""
+
+    def __call__(self, tokens: Tokens, t: Times, *, lengths: Lengths | None, select: Positions) -> Tensor:
+        """Logits (N, V) at the selected positions, row by row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What a denoiser says of clean text.
+
+    Attributes:
+        log_probs: log p(x_0 | x_t) at the selected positions; the mask has probability 0.
+        select: the positions, (B, L); `log_probs` holds them in row-major order.
+    """
+
+    log_probs: Logits
+    select: Positions
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """What samplers and evaluations see of a model."""
+
+    @property
+    def mask_id(self) -> int:
+        """The token that stands for nothing yet."""
+        ...
+
+    @property
+    def time_dependent(self) -> bool:
+        """Whether predictions change when only t changes; if not, they may be used again."""
+        ...
+
+    def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
+        """log p(x_0 | x_t) at the selected positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Subs:
+    """MDLM's SUBS: the mask is never predicted, and known tokens are carried over (they are not even computed).
+
+    Attributes:
+        backbone: tokens to logits.
+        mask_id: the mask.
+        time_dependent: whether predictions change when only t changes; if not, they may be used again.
+    """
+
+    backbone: Backbone
+    mask_id: int
+    time_dependent: bool = False
+
+    def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
+        """log p(x_0 | x_t) at `select`, in float32 or better."""
+        logits = self.backbone(xt, t, lengths=lengths, select=select)
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        forbidden = torch.zeros(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+        forbidden[self.mask_id] = -torch.inf
+        return Denoised(torch.log_softmax(logits + forbidden, -1), select)

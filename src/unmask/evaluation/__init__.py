@@ -1,0 +1,1 @@
+"""Evaluation: bounds on the likelihood, and what samples look like."""

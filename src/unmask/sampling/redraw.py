@@ -1,0 +1,62 @@
+"""Sampling under uniform noise: every open position is redrawn from the posterior at each step; there are no masks."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from unmask.diffusion.corruption import Corruption
+from unmask.diffusion.denoiser import Denoiser
+from unmask.sampling.controls import Controls
+from unmask.sampling.draws import Purpose, categorical, uniforms
+from unmask.sampling.frame import Frame, State
+from unmask.types import Lengths, Tokens
+
+
+def redraw(
+    denoiser: Denoiser,
+    canvas: Tokens,
+    corruption: Corruption,
+    *,
+    steps: Int[Tensor, " B"],
+    seeds: Int[Tensor, " B"],
+    controls: Controls,
+    lengths: Lengths | None = None,
+) -> Iterator[Frame]:
+    """Fill every mask of a canvas by the reverse process of `corruption` (see `denoise` for the arguments).
+
+    Masks start as random tokens. At each row's last step the model's own clean tokens are drawn, with its controls.
+    """
+    if bool((steps < 1).any()):
+        raise ValueError(f"steps must be at least 1, not {int(steps.min())}")
+    rows, length = canvas.shape
+    lengths = torch.full((rows,), length, device=canvas.device) if lengths is None else lengths
+    padded = None if bool((lengths == length).all()) else lengths
+    is_open = (canvas == denoiser.mask_id) & (torch.arange(length, device=canvas.device) < lengths[:, None])
+    owner, place = is_open.nonzero().unbind(-1)
+    noise = (uniforms(seeds, -1, length, Purpose.TOKEN) * (corruption.vocab_size - 1)).long()
+    tokens = torch.where(is_open, noise, canvas)
+    states = torch.where(is_open, State.NEW, State.PROMPT)
+    confidence = (~is_open).float()
+    nfe = torch.zeros(rows, dtype=torch.long, device=canvas.device)
+    yield Frame(0, torch.ones(rows, device=canvas.device), tokens, states, confidence, nfe, lengths)
+    for step in range(int(steps.max()) if len(owner) else 0):
+        t, s = ((1 - index / steps).clamp(min=0) for index in (step, step + 1))
+        with torch.no_grad():
+            log_probs = denoiser(tokens, t.clamp(min=1e-6), lengths=padded, select=is_open).log_probs
+        u = uniforms(seeds, step, length, Purpose.TOKEN)[owner, place]
+        final = controls.draw(log_probs, owner, u)
+        posterior = corruption.posterior(
+            tokens[owner, place][:, None], log_probs.double().exp()[:, None], s[owner].double(), t[owner].double()
+        )[:, 0]
+        drawn = torch.where(s[owner] == 0, final, categorical(posterior.log(), u))
+        # a row that is done stays as it is
+        drawn = torch.where(t[owner] == 0, tokens[owner, place], drawn)
+        before, tokens, confidence = tokens, tokens.clone(), confidence.clone()
+        tokens[owner, place] = drawn
+        confidence[owner, place] = log_probs.gather(-1, drawn[:, None])[:, 0].exp().float()
+        changed = torch.where(tokens != before, State.NEW, State.KEPT)
+        states = torch.where(is_open, changed, State.PROMPT)
+        nfe = nfe + (t > 0)
+        yield Frame(step + 1, s, tokens, states, confidence, nfe, lengths)

@@ -1,0 +1,1 @@
+"""Text: corpora, tokenizers, token shards, batches, and templates with holes."""

@@ -1,0 +1,1 @@
+"""Training: the trainer, its optimizers, its checkpoints and its callbacks."""

@@ -1,0 +1,372 @@
+"""The trainer: one loop on accelerate, whose every batch and noise is a function of (seed, step, rank)."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from torch import Tensor
+
+from unmask.config import (
+    RunConfig,
+    build_corruption,
+    build_data,
+    build_denoiser,
+    build_model,
+    build_objective,
+    build_times,
+)
+from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
+from unmask.pretrained import find_model, load_weights, named_weights, read_model_config
+from unmask.text.batches import Batches, eval_blocks
+from unmask.text.shards import Progress
+from unmask.training.callbacks import Callback, MetricsFile
+from unmask.training.checkpoint import Average, TrainerState, load_optimizers, load_trainer, save_checkpoint
+from unmask.training.optim import build_optimizers, set_lr
+from unmask.training.precision import resolve_precision
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        run: the run folder.
+        step: optimizer steps done.
+        complete: false when it was interrupted; `resume="auto"` goes on.
+        likelihood: the last validation, None if there was none.
+    """
+
+    run: Path
+    step: int
+    complete: bool
+    likelihood: Likelihood | None
+
+
+class Trainer:
+    """One run.
+
+    Args:
+        config: what to train.
+        out: the run folder; made if missing.
+        resume: None to start, "auto" to go on from the last checkpoint if there is one, or a checkpoint folder.
+        callbacks: who is told; metrics.jsonl is always written.
+        progress: called with the characters tokenized while the corpus is prepared.
+
+    Raises:
+        ValueError: `out` holds a run and `resume` is None; the data do not fit; the checkpoint does not fit.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        out: Path,
+        *,
+        resume: str | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: Progress = lambda characters: None,
+    ) -> None:
+        self.config, self.out = config, out
+        last = out / "checkpoints" / "last"
+        if resume is None and last.exists():
+            raise ValueError(f"{out} already holds a run: go on with --resume auto, or choose another --out")
+        source = None if resume is None else last if resume == "auto" else find_model(resume)
+        source = source if source is not None and source.exists() else None
+
+        train = config.train
+        self.precision = resolve_precision(train.precision)
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if self.precision == "bf16" else "no",
+            gradient_accumulation_steps=train.accumulate,
+            log_with=train.trackers or None,
+            project_dir=out,
+        )
+        self.device = self.accelerator.device
+        with self.accelerator.main_process_first():
+            out.mkdir(parents=True, exist_ok=True)
+            self.data = build_data(config.data, out / "data", progress)
+        assert self.data.tokenizer is not None
+        self.tokenizer = self.data.tokenizer
+        self.callbacks: list[Callback] = []
+        if self.accelerator.is_main_process:
+            (out / "config.yaml").write_text(yaml.safe_dump(plain(config.to_dict()), sort_keys=False), "utf-8")
+            self.callbacks = [MetricsFile(out / "metrics.jsonl"), *callbacks]
+        if train.trackers:
+            self.accelerator.init_trackers("unmask")
+
+        length = config.model.length
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.batches = Batches(
+            self.data.train, train.batch_size, length, seed=train.seed, rank=rank, world=world
+        )
+        self.val_rows = eval_blocks(self.data.val, length, train.eval_blocks).to(self.device)
+
+        model = build_model(config, self.tokenizer.vocab_size).to(self.device)
+        model.checkpointing = train.checkpointing
+        self.model = model
+        self.optimizers = build_optimizers(model, config.optim, self.device)
+        self.times = build_times(config.diffusion)
+        self.state = TrainerState()
+        self.average: Average | None = None
+        if source is not None:
+            self._resume(source)
+        elif train.ema:
+            self.average = Average(named_weights(model), train.ema)
+        wrapped: Any = torch.compile(model, dynamic=True) if train.compile else model
+        self.wrapped, *self.prepared = self.accelerator.prepare(wrapped, *self.optimizers)
+        mask_id, vocab_size = self.tokenizer.mask_id, self.tokenizer.vocab_size
+        self.denoiser = build_denoiser(config, self.wrapped, mask_id)
+        self.corruption = build_corruption(config.diffusion, vocab_size, mask_id)
+        self.objective = build_objective(config.diffusion)
+        self.bound = build_objective(replace(config.diffusion, objective="nelbo"))
+        self.stop = False
+
+    def fit(self) -> TrainResult:
+        """Train to the end, or until Ctrl-C, which saves and returns.
+
+        Raises:
+            FloatingPointError: the loss is not a number; the last good checkpoint stays.
+        """
+        train, likelihood = self.config.train, None
+        self._tell("started", self.state.step, train.steps, self._facts())
+        began = time.monotonic() - self.state.seconds
+        window = Window(self.device)
+        saved = self.state.step
+        try:
+            with self._stop_on_signal():
+                while self.state.step < train.steps and not self.stop:
+                    window.add(self._step())
+                    self.state.step += 1
+                    step, last = self.state.step, self.state.step == train.steps
+                    if step % train.log_every == 0 or last:
+                        self._log(window)
+                    if step % train.eval_every == 0 or last:
+                        likelihood = self._evaluate()
+                        window.restart()
+                    if step % train.save_every == 0 or last or self.state.best_step == step:
+                        self.state.seconds = time.monotonic() - began
+                        self._save()
+                        window.restart()
+                        saved = step
+                if self.stop and saved != self.state.step:
+                    window.check()
+                    self._save()
+        finally:
+            self._tell("finished", self.state.step)
+            self.accelerator.end_training()
+        return TrainResult(self.out, self.state.step, self.state.step == train.steps, likelihood)
+
+    def _step(self) -> dict[str, Tensor]:
+        train, step = self.config.train, self.state.step
+        set_lr(self.optimizers, self.config.optim.lr_scale(step, train.steps))
+        self.wrapped.train()
+        sums: dict[str, Tensor] = {}
+        for micro in range(train.accumulate):
+            index = step * train.accumulate + micro
+            generator = self._generator(index)
+            x0 = self.batches.at(index).to(self.device, non_blocking=True)
+            t, importance = self.times.sample(len(x0), generator)
+            corrupted = self.corruption.corrupt(x0, t, generator, importance=importance)
+            with self.accelerator.accumulate(self.wrapped):
+                denoised = self.denoiser(corrupted.xt, t, select=corrupted.scored)
+                loss = self.objective(denoised, corrupted)
+                self.accelerator.backward(loss.value)
+                if self.accelerator.sync_gradients and self.config.optim.clip:
+                    sums["grad_norm"] = self.accelerator.clip_grad_norm_(
+                        self.wrapped.parameters(), self.config.optim.clip
+                    ) * train.accumulate
+                for optimizer in self.prepared:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            self.times.update(t, loss.row)
+            for name, value in {"loss": loss.value.detach(), **loss.metrics}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+        if self.average is not None:
+            self.average.update(named_weights(self.model), step)
+        return {name: value / train.accumulate for name, value in sums.items()}
+
+    def _log(self, window: "Window") -> None:
+        tokens = self.batches.rows * self.batches.length * self.config.train.accumulate * self.batches.world
+        metrics = window.means(tokens)
+        metrics["lr_scale"] = self.config.optim.lr_scale(self.state.step - 1, self.config.train.steps)
+        if self.data.train.bytes_per_token:
+            metrics["bits_per_byte"] = metrics["nelbo"] / math.log(2) / self.data.train.bytes_per_token
+        self._tell("logged", self.state.step, metrics)
+        self.accelerator.log({f"train/{name}": value for name, value in metrics.items()}, step=self.state.step)
+
+    def _evaluate(self) -> Likelihood:
+        self.model.eval()
+        with self._averaged():
+            likelihood = evaluate_likelihood(
+                self.denoiser,
+                self.val_rows,
+                self.corruption,
+                self.bound,
+                exact_k=self.config.diffusion.corruption == "absorbing",
+                bytes_per_token=self.data.val.bytes_per_token,
+                draws=2,
+                batch_size=self.config.train.batch_size,
+            )
+        self._tell("evaluated", self.state.step, likelihood)
+        self.accelerator.log({"val/nelbo": likelihood.nelbo.mean}, step=self.state.step)
+        if likelihood.nelbo.mean < self.state.best_nelbo:
+            self.state.best_nelbo, self.state.best_step = likelihood.nelbo.mean, self.state.step
+        return likelihood
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            folder = save_checkpoint(
+                self.out,
+                self.state,
+                config=self.config,
+                tokenizer=self.tokenizer,
+                weights=named_weights(self.model),
+                averaged=self.average.weights if self.average else None,
+                optimizers=self.optimizers,
+                times=self.times.state_dict(),
+            )
+            self._tell("saved", self.state.step, folder)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self, source: Path) -> None:
+        config, _, fingerprint = read_model_config(source)
+        if config.model != self.config.model:
+            raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
+        if fingerprint != self.tokenizer.fingerprint():
+            raise ValueError(f"{source} cannot be resumed: the data have another tokenizer than the checkpoint")
+        self.state, weights, optimizers, times = load_trainer(source)
+        if self.config.train.ema:
+            load_weights(self.model, find_averaged(source), source)
+            self.average = Average(named_weights(self.model), self.config.train.ema)
+        load_weights(self.model, weights, source)
+        load_optimizers(self.optimizers, optimizers)
+        self.times.load_state_dict(times)
+
+    def _generator(self, index: int) -> torch.Generator:
+        key = np.random.SeedSequence((self.config.train.seed, index, self.accelerator.process_index))
+        seed = int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
+        torch.manual_seed(seed)  # dropout's only source
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _facts(self) -> dict[str, Any]:
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return {
+            "parameters": f"{parameters:,}",
+            "vocabulary": f"{self.tokenizer.vocab_size:,}",
+            "train tokens": f"{len(self.data.train):,}",
+            "device": str(self.device),
+            "precision": self.precision,
+            "run": str(self.out),
+        }
+
+    def _tell(self, event: str, *values: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(*values)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights inside, the raw ones again outside."""
+        if self.average is None:
+            yield
+            return
+        raw = {name: tensor.clone() for name, tensor in named_weights(self.model).items()}
+        self.model.load_state_dict(self.average.weights, strict=False)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(raw, strict=False)
+
+    @contextmanager
+    def _stop_on_signal(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the step at hand; a second Ctrl-C ends it at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stop:
+                raise KeyboardInterrupt
+            self.stop = True
+
+        try:
+            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread, where signals do not arrive
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Window:
+    """Sums of metrics since the last log line, on the device, and the clock that goes with them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new window."""
+        self.sums: dict[str, Tensor] = {}
+        self.steps, self.timed, self.seconds = 0, 0, 0.0
+        self.clock = time.monotonic()
+
+    def restart(self) -> None:
+        """Leave the time since the last step out of the speed."""
+        self.clock = time.monotonic()
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """One step."""
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + value
+        now = time.monotonic()
+        self.seconds, self.clock, self.steps = self.seconds + now - self.clock, now, self.steps + 1
+
+    def check(self) -> None:
+        """Refuse to go on, or to save, with a loss that is not a number."""
+        if self.steps and not math.isfinite(float(self.sums["loss"])):
+            raise FloatingPointError(
+                "the loss is not a number: lower optim.lr or optim.muon_lr; the last checkpoint is good"
+            )
+
+    def means(self, tokens: int) -> dict[str, float]:
+        """Averages over the window, and a new window."""
+        self.check()
+        values = {name: float(value) / self.steps for name, value in self.sums.items()}
+        values["tokens_per_second"] = tokens * self.steps / max(self.seconds, 1e-9)
+        values["seconds_per_step"] = self.seconds / self.steps
+        self.reset()
+        return values
+
+
+def find_averaged(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of a checkpoint: those that it ships."""
+    from unmask.pretrained import read_tensors
+
+    return read_tensors(folder / "model.safetensors")
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def train(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: str | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainResult:
+    """Train a run (see `Trainer`)."""
+    return Trainer(config, Path(out), resume=resume, callbacks=callbacks).fit()

@@ -1,0 +1,60 @@
+"""Shared fixtures; shapes in signatures are checked at run time in every test."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    ["unmask.diffusion", "unmask.backbones", "unmask.sampling", "unmask.evaluation"], "beartype.beartype"
+)
+
+from unmask.backbones.transformer import Transformer, TransformerConfig  # noqa: E402
+from unmask.config import RunConfig, read_config  # noqa: E402
+
+torch.set_num_threads(2)
+
+TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n"
+
+
+def random_model(vocab_size: int = 12, seed: int = 0, **shape: object) -> Transformer:
+    """A tiny network with weights that say something."""
+    sizes = {"layers": 2, "width": 32, "heads": 4, "length": 16} | shape
+    model = Transformer(TransformerConfig(**sizes), vocab_size)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, 0, 0.3, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path) -> Path:
+    """A small text file."""
+    path = tmp_path / "corpus.txt"
+    path.write_text(TEXT * 40, "utf-8")
+    return path
+
+
+def tiny_config(source: Path | str, **train: object) -> RunConfig:
+    """A run that trains in a second."""
+    steps = {"steps": 4, "batch_size": 4, "eval_every": 2, "eval_blocks": 4, "save_every": 2, "log_every": 1}
+    return read_config(
+        {
+            "data": {"source": str(source), "tokenizer": "char"},
+            "model": {"layers": 1, "width": 32, "heads": 2, "length": 16},
+            "train": steps | {"precision": "fp32"} | train,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a tiny model that knows its text a little."""
+    from unmask.training.trainer import train
+
+    root = tmp_path_factory.mktemp("trained")
+    corpus = root / "corpus.txt"
+    corpus.write_text(TEXT * 40, "utf-8")
+    return train(tiny_config(corpus, steps=150, eval_every=50, save_every=50), root / "run").run
