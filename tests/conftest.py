@@ -23,8 +23,8 @@ def random_model(vocab_size: int = 12, seed: int = 0, **shape: object) -> Transf
     sizes = {"layers": 2, "width": 32, "heads": 4, "length": 16} | shape
     model = Transformer(TransformerConfig(**sizes), vocab_size)
     generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 or name.endswith("bias"):
             torch.nn.init.normal_(parameter, 0, 0.3, generator=generator)
     return model.eval()
 

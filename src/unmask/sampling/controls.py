@@ -54,7 +54,7 @@ def truncate(log_probs: Logits, top_k: Int[Tensor, " N"], top_p: Float[Tensor, "
     """-inf outside the top k, and outside the smallest set of likeliest tokens that reaches top_p."""
     if not bool(((top_k > 0) | (top_p < 1)).any()):
         return log_probs
-    ordered, order = log_probs.sort(-1, descending=True, stable=True)
+    ordered, order = log_probs.sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(ordered.shape[-1], device=ordered.device)
     probs = ordered.double().softmax(-1)
     before = probs.cumsum(-1) - probs

@@ -35,6 +35,9 @@ from unmask.training.optim import build_optimizers, set_lr
 from unmask.training.precision import resolve_precision
 
 
+NOT_A_NUMBER = "{} is not a number: lower optim.lr or optim.muon_lr; the last checkpoint is good"
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """How a run ended.
@@ -85,7 +88,7 @@ class Trainer:
         train = config.train
         self.precision = resolve_precision(train.precision)
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if self.precision == "bf16" else "no",
+            mixed_precision="no",  # autocast is ours: accelerate fixes its own once a process
             gradient_accumulation_steps=train.accumulate,
             log_with=train.trackers or None,
             project_dir=out,
@@ -177,7 +180,8 @@ class Trainer:
             t, importance = self.times.sample(len(x0), generator)
             corrupted = self.corruption.corrupt(x0, t, generator, importance=importance)
             with self.accelerator.accumulate(self.wrapped):
-                denoised = self.denoiser(corrupted.xt, t, select=corrupted.scored)
+                with self._autocast():
+                    denoised = self.denoiser(corrupted.xt, t, select=corrupted.scored)
                 loss = self.objective(denoised, corrupted)
                 self.accelerator.backward(loss.value)
                 if self.accelerator.sync_gradients and self.config.optim.clip:
@@ -205,7 +209,7 @@ class Trainer:
 
     def _evaluate(self) -> Likelihood:
         self.model.eval()
-        with self._averaged():
+        with self._averaged(), self._autocast():
             likelihood = evaluate_likelihood(
                 self.denoiser,
                 self.val_rows,
@@ -224,6 +228,8 @@ class Trainer:
 
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
+        if not all(bool(weight.isfinite().all()) for weight in named_weights(self.model).values()):
+            raise FloatingPointError(NOT_A_NUMBER.format("a weight"))
         if self.accelerator.is_main_process:
             folder = save_checkpoint(
                 self.out,
@@ -272,6 +278,9 @@ class Trainer:
     def _tell(self, event: str, *values: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(*values)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -333,9 +342,7 @@ class Window:
     def check(self) -> None:
         """Refuse to go on, or to save, with a loss that is not a number."""
         if self.steps and not math.isfinite(float(self.sums["loss"])):
-            raise FloatingPointError(
-                "the loss is not a number: lower optim.lr or optim.muon_lr; the last checkpoint is good"
-            )
+            raise FloatingPointError(NOT_A_NUMBER.format("the loss"))
 
     def means(self, tokens: int) -> dict[str, float]:
         """Averages over the window, and a new window."""
