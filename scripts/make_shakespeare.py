@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 TARGET = Path(__file__).parent.parent / "src/unmask/text/data/shakespeare.jsonl.xz"
-TO_ASCII = str.maketrans({"—": "--", "’": "'", "‘": "'", "“": '"', "”": '"', "é": "e", "ç": "c", "æ": "ae", "\u00a0": " "})
+TO_ASCII = str.maketrans(
+    {"—": "--", "’": "'", "‘": "'", "“": '"', "”": '"', "é": "e", "ç": "c", "æ": "ae", "\u00a0": " "}
+)
 
 
 def plain(markdown: str) -> str:
@@ -33,7 +35,9 @@ def plain(markdown: str) -> str:
 
 
 def main(source: Path) -> None:
-    plays = {path.stem: plain(path.read_text("utf-8")) for path in sorted(source.glob("*/*.md"), key=lambda path: path.stem)}
+    plays = {
+        path.stem: plain(path.read_text("utf-8")) for path in sorted(source.glob("*/*.md"), key=lambda path: path.stem)
+    }
     lines = [json.dumps({"title": title, "text": text}) for title, text in plays.items()]
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_bytes(lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))

@@ -44,6 +44,7 @@ def tiny_config(source: Path | str, **train: object) -> RunConfig:
         {
             "data": {"source": str(source), "tokenizer": "char"},
             "model": {"layers": 1, "width": 32, "heads": 2, "length": 16},
+            "optim": {"lr": 0.01, "warmup": 5},
             "train": steps | {"precision": "fp32"} | train,
         }
     )
@@ -57,4 +58,4 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     corpus = root / "corpus.txt"
     corpus.write_text(TEXT * 40, "utf-8")
-    return train(tiny_config(corpus, steps=150, eval_every=50, save_every=50), root / "run").run
+    return train(tiny_config(corpus, steps=400, eval_every=100, save_every=100, batch_size=16), root / "run").run

@@ -26,7 +26,14 @@ from unmask.sampling.loop import Sampler
 from unmask.sampling.samplers import SAMPLERS
 from unmask.text.corpus import Corpus
 from unmask.text.shards import Progress, TokenData, is_prepared, open_tokens, prepare
-from unmask.text.tokenizer import Tokenizer, bpe_tokenizer, byte_tokenizer, char_tokenizer, gpt2_tokenizer, load_tokenizer
+from unmask.text.tokenizer import (
+    Tokenizer,
+    bpe_tokenizer,
+    byte_tokenizer,
+    char_tokenizer,
+    gpt2_tokenizer,
+    load_tokenizer,
+)
 
 
 @dataclass(frozen=True)

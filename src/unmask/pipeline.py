@@ -82,9 +82,7 @@ class Pipeline:
         device: where to compute; by default the fastest there is.
     """
 
-    def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, config: RunConfig, device: str | None = None
-    ) -> None:
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, config: RunConfig, device: str | None = None) -> None:
         self.device = torch.device(device or default_device())
         self.model = model.to(self.device).eval()
         self.tokenizer, self.config = tokenizer, config
@@ -180,11 +178,8 @@ class Pipeline:
         return canvas, starts[:-1]
 
     def _finish(self, template: Template, options: SamplingOptions) -> list[Generation]:
-        frame = None
-        for frame in self.denoise(template, **options):
-            pass
-        assert frame is not None
-        return self.generations(template, frame, options.get("seed", 0))
+        *_, last = self.denoise(template, **options)
+        return self.generations(template, last, options.get("seed", 0))
 
     def denoise(self, template: Template, **options: Unpack[SamplingOptions]) -> Iterator[Frame]:
         """Every state of a template's canvas, for callers that want the frames and the texts."""
@@ -222,4 +217,3 @@ def default_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-

@@ -95,7 +95,9 @@ def load_weights(model: Transformer, weights: dict[str, Tensor], folder: Path) -
     own = named_weights(model)
     missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
     if missing or extra:
-        raise ValueError(f"{folder} does not fit its config: missing {sorted(missing)[:3]}, unknown {sorted(extra)[:3]}")
+        raise ValueError(
+            f"{folder} does not fit its config: missing {sorted(missing)[:3]}, unknown {sorted(extra)[:3]}"
+        )
     wrong = [name for name in own if own[name].shape != weights[name].shape]
     if wrong:
         raise ValueError(

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import random_model
 
+from conftest import random_model
 from unmask.backbones.transformer import Transformer, TransformerConfig, initialize
 from unmask.recipes import load_recipe
 
@@ -16,7 +16,14 @@ def tokens(length: int = 10, rows: int = 3, vocab: int = 12) -> torch.Tensor:
 
 SHAPES = {
     "default": {},
-    "gpt": {"positions": "learned", "norm": "layer", "activation": "gelu_tanh", "bias": True, "qk_norm": False, "tied": True},
+    "gpt": {
+        "positions": "learned",
+        "norm": "layer",
+        "activation": "gelu_tanh",
+        "bias": True,
+        "qk_norm": False,
+        "tied": True,
+    },
     "llama": {"activation": "swiglu", "kv_heads": 2, "qk_norm": False},
     "gelu": {"activation": "gelu", "kv_heads": 1},
     "additive": {"time": "additive"},
@@ -139,7 +146,9 @@ def test_bpe_49m_is_seed_003s_table_row_by_row() -> None:
     assert table["attention"] == 6 * 4 * 384**2
     assert table["mlp"] == 6 * 8 * 384**2
     assert table["head"] == 50_258 * 384
-    assert table["total"] - table["norms"] == sum(table[row] for row in ("embedding", "time", "attention", "mlp", "head"))
+    assert table["total"] - table["norms"] == sum(
+        table[row] for row in ("embedding", "time", "attention", "mlp", "head")
+    )
     assert round(table["total"] / 1e6, 1) == 49.3
     assert [round(table[row] / 1e6, 1) for row in ("embedding", "attention", "mlp", "head")] == [19.3, 3.5, 7.1, 19.3]
     assert round((table["embedding"] + table["head"]) / table["total"], 2) == 0.78

@@ -24,7 +24,8 @@ def test_exact_k_monte_carlo_and_the_chain_rule_agree(schedule: str) -> None:
     curve = SCHEDULES[schedule]()
     corruption = Absorbing(curve, 4, 3)
     exact, sampled = (
-        evaluate_likelihood(joint, rows, corruption, Nelbo(curve), exact_k=exact_k, draws=16) for exact_k in (True, False)
+        evaluate_likelihood(joint, rows, corruption, Nelbo(curve), exact_k=exact_k, draws=16)
+        for exact_k in (True, False)
     )
     # the text is the same, so only the corruptions' noise is left, far below the interval over texts
     assert exact.nelbo.mean == pytest.approx(truth, abs=0.4 * exact.nelbo.ci95)
@@ -36,9 +37,7 @@ def test_exact_k_monte_carlo_and_the_chain_rule_agree(schedule: str) -> None:
 def test_a_uniform_model_scores_log_v_in_bits_a_byte_too() -> None:
     joint = Joint(torch.full((2**6,), 2.0**-6, dtype=torch.float64), 2, 6)
     curve = SCHEDULES["linear"]()
-    result = evaluate_likelihood(
-        joint, texts_of(joint, 40), Absorbing(curve, 3, 2), Nelbo(curve), bytes_per_token=2.0
-    )
+    result = evaluate_likelihood(joint, texts_of(joint, 40), Absorbing(curve, 3, 2), Nelbo(curve), bytes_per_token=2.0)
     assert result.nelbo.mean == pytest.approx(0.6931, abs=1e-3)
     assert result.bits_per_byte is not None
     assert result.bits_per_byte.mean == pytest.approx(0.5, abs=1e-3)

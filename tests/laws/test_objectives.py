@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 import torch
-from quadrature import integrate
 from torch import Tensor
 
+from quadrature import integrate
 from unmask.diffusion.corruption import Absorbing, Corrupted, Uniform
 from unmask.diffusion.denoiser import Denoised, Subs
 from unmask.diffusion.objectives import (
@@ -104,7 +104,9 @@ def test_nelbo_is_mdlms_formula() -> None:
     for row in range(5):
         for place in range(11):
             if corrupted.masked[row, place]:
-                expected -= float(denoised.log_probs[index, corrupted.x0[row, place]]) / float(corrupted.t[row]) / 11 / 5
+                expected -= (
+                    float(denoised.log_probs[index, corrupted.x0[row, place]]) / float(corrupted.t[row]) / 11 / 5
+                )
                 index += 1
     loss = Nelbo(SCHEDULES["linear"]())(denoised, corrupted)
     assert float(loss.value) == pytest.approx(expected, rel=1e-5)

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from quadrature import integrate
 
+from quadrature import integrate
 from unmask.diffusion.schedules import SCHEDULES
 
 TIMES = torch.linspace(0.001, 0.999, 997, dtype=torch.float64)

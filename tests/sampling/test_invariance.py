@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import random_model
 from unmask.config import build_sampler
 from unmask.diffusion.denoiser import Subs
 from unmask.sampling.controls import Controls, truncate
@@ -18,7 +18,9 @@ MODEL = random_model(VOCAB, length=64)
 TIMED = random_model(VOCAB, length=64, time="adaln")
 
 
-def run(canvases: list[list[int]], name: str, steps: list[int], seeds: list[int], controls: Controls, timed: bool) -> Frame:
+def run(
+    canvases: list[list[int]], name: str, steps: list[int], seeds: list[int], controls: Controls, timed: bool
+) -> Frame:
     lengths = torch.tensor([len(canvas) for canvas in canvases])
     width = int(lengths.max())
     tokens = torch.tensor([canvas + [0] * (width - len(canvas)) for canvas in canvases])
@@ -105,7 +107,12 @@ def test_top_k_and_top_p_keep_what_they_say() -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p"), ({"top_p": 1.5}, "top_p")],
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+    ],
 )
 def test_controls_out_of_range_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import random_model
 
+from conftest import random_model
 from unmask.config import OptimConfig
 from unmask.training.checkpoint import Average
 from unmask.training.optim import build_optimizers, set_lr
@@ -22,9 +22,7 @@ def test_muon_has_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
 
 
 def test_vectors_are_never_decayed() -> None:
-    (adamw,) = build_optimizers(
-        random_model(), OptimConfig(name="adamw", weight_decay=0.1), torch.device("cpu")
-    )
+    (adamw,) = build_optimizers(random_model(), OptimConfig(name="adamw", weight_decay=0.1), torch.device("cpu"))
     for group in adamw.param_groups:
         assert group["weight_decay"] == (0.0 if group["params"][0].ndim < 2 else 0.1)
 

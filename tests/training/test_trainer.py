@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_config
 
+from conftest import tiny_config
 from unmask.config import RunConfig
 from unmask.evaluation.likelihood import Likelihood
 from unmask.pretrained import load_pretrained, named_weights

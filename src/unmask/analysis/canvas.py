@@ -31,7 +31,12 @@ def cells(frame: Frame, tokenizer: Tokenizer, row: int = 0) -> list[Cell]:
     length = int(frame.lengths[row])
     pieces = tokenizer.pieces(frame.tokens[row, :length].tolist(), MASK_MARK)
     states = frame.states[row, :length].tolist()
-    return [Cell(piece, State(state)) for piece, state in zip(pieces, states, strict=True)]
+    return [Cell(printable(piece), State(state)) for piece, state in zip(pieces, states, strict=True)]
+
+
+def printable(text: str) -> str:
+    """Control characters as marks: a model may write any byte, and a terminal would obey it."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
 
 
 def styled(frame: Frame, tokenizer: Tokenizer, row: int = 0) -> Text:

@@ -46,7 +46,9 @@ def plot_losses(metrics: Path, target: Path) -> None:
     if train:
         steps = [row["step"] for row in train]
         axes.plot(steps, [row["loss"] for row in train], color="#adb5bd", lw=1, label="training loss")
-        axes.plot(steps, smooth([row["nelbo"] for row in train]), color="#4dabf7", lw=1.2, label="training bound (smoothed)")
+        axes.plot(
+            steps, smooth([row["nelbo"] for row in train]), color="#4dabf7", lw=1.2, label="training bound (smoothed)"
+        )
     if val:
         axes.errorbar(
             [row["step"] for row in val],
@@ -85,10 +87,12 @@ def plot_frames(
     axes.set_xlim(0, across)
     axes.set_ylim(down + 1.5, -0.5)
     axes.axis("off")
-    font = {"family": "DejaVu Sans Mono", "fontsize": size, "va": "top", "parse_math": False}
+    font: dict[str, Any] = {"family": "DejaVu Sans Mono", "fontsize": size, "va": "top", "parse_math": False}
     for index, (frame, text) in enumerate(zip(chosen, lines, strict=True)):
         left, top = (index % columns) * (width + gap), (index // columns) * (height + 2.5)
-        head = f"step {frame.step}   masked {int((frame.states[row] == State.MASKED).sum())}   nfe {int(frame.nfe[row])}"
+        head = (
+            f"step {frame.step}   masked {int((frame.states[row] == State.MASKED).sum())}   nfe {int(frame.nfe[row])}"
+        )
         axes.text(left, top, head, color="#868e96", **font)
         for number, line in enumerate(text):
             column = left

@@ -60,7 +60,7 @@ class FeedForward(nn.Module):
 
 
 def rotary_table(length: int, head_dim: int, theta: float, device: torch.device | None = None) -> Tensor:
-    """cos and sin of every position's angles, (2, length, head_dim), in the half-split layout of Llama."""
+    """Cos and sin of every position's angles, (2, length, head_dim), in the half-split layout of Llama."""
     frequency = theta ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
     angles = torch.cat([angles, angles], -1)
@@ -82,7 +82,7 @@ class AdditiveTime(nn.Module):
         self.embedding = nn.Embedding(steps, width)
 
     def forward(self, t: Times) -> Float[Tensor, "B D"]:
-        """t in [0, 1] -> (B, D)."""
+        """T in [0, 1] -> (B, D)."""
         steps = self.embedding.num_embeddings
         return self.embedding((t * steps).long().clamp(max=steps - 1))
 
@@ -96,7 +96,7 @@ class FourierTime(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, t: Times) -> Float[Tensor, "B D"]:
-        """t in [0, 1] -> (B, D)."""
+        """T in [0, 1] -> (B, D)."""
         index = torch.arange(self.frequencies, device=t.device, dtype=torch.float32)
         angles = 1000 * t.float()[:, None] * torch.exp(-math.log(10000) / self.frequencies * index)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], -1))

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 COMMANDS = {
@@ -54,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         return fail("unmask", f"there is no command {name!r}{hint}; see unmask --help")
+    # a module named list would hide the builtin from this package
+    module = "catalogue" if name == "list" else name
     try:
-        code = import_module(f"unmask.cli.{name}").run(rest)
+        code = import_module(f"unmask.cli.{module}").run(rest)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -79,8 +82,6 @@ def describe(error: Exception) -> str:
 
 def fail(who: str, message: str, code: int = 2) -> int:
     """Say it on stderr and return the exit code."""
-    try:
+    with suppress(OSError):  # even stderr may be on the full disk
         print(f"{who}: error: {message}" if code == 2 else f"{who}: {message}", file=sys.stderr)
-    except OSError:  # even stderr may be on the full disk
-        pass
     return code

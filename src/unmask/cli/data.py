@@ -36,7 +36,9 @@ def prepare(argv: Sequence[str]) -> int:
     parser = Parser("data prepare", "Tokenize a corpus into memory-mapped shards.")
     parser.add_argument("source", metavar="SOURCE", help="shakespeare, a file, a folder, - for stdin, or hf:NAME")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
-    parser.add_argument("--tokenizer", default=DEFAULTS.tokenizer, help="byte, char, bpe, gpt2, a tokenizer.json or hub id")
+    parser.add_argument(
+        "--tokenizer", default=DEFAULTS.tokenizer, help="byte, char, bpe, gpt2, a tokenizer.json or hub id"
+    )
     parser.add_argument("--vocab-size", type=int, default=DEFAULTS.vocab_size, help="of bpe (default: %(default)s)")
     parser.add_argument("--text-key", default=DEFAULTS.text_key, help="field of JSON lines (default: %(default)s)")
     parser.add_argument("--max-characters", type=int, help="read no more than this")

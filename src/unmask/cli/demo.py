@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unmask.cli.options import Parser, note, print_json
+from unmask.cli.options import Parser, note
 from unmask.cli.train import default_out
 
 RECIPE = "shakespeare-demo"

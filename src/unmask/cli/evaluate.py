@@ -35,7 +35,9 @@ def run(argv: Sequence[str]) -> int:
         "example:\n  unmask evaluate runs/shakespeare-demo --data shakespeare",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--data", metavar="X", help="a corpus or prepared folder (default: what the model was trained on)")
+    parser.add_argument(
+        "--data", metavar="X", help="a corpus or prepared folder (default: what the model was trained on)"
+    )
     parser.add_argument(
         "--split",
         choices=("val", "all"),
@@ -81,7 +83,9 @@ def find_held_out(pipe: Pipeline, data: str | None, split: str | None) -> HeldOu
     boundary = round(characters * (1 - config.val_fraction)) if split == "val" else 0
     texts = [text for part, text in split_by_position(corpus, boundary) if part == "val"]
     vocabulary = {word for text in corpus for word in words(text)}
-    return HeldOut(tokenize(texts, pipe.tokenizer), f"{source} ({split}, {sum(map(len, texts)):,} characters)", vocabulary)
+    return HeldOut(
+        tokenize(texts, pipe.tokenizer), f"{source} ({split}, {sum(map(len, texts)):,} characters)", vocabulary
+    )
 
 
 def bound(pipe: Pipeline, split: TokenSplit, blocks: int, draws: int, seed: int) -> Likelihood:

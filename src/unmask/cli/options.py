@@ -51,7 +51,9 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--sampler", default="confidence", metavar="NAME", help="see unmask list samplers (default: confidence)"
     )
     group.add_argument("--schedule", metavar="NAME", help="how many are revealed when (default: the model's own)")
-    group.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)")
+    group.add_argument(
+        "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
+    )
     group.add_argument("--top-k", type=int, default=0, metavar="K", help="keep the K likeliest tokens (default: all)")
     group.add_argument("--top-p", type=float, default=1.0, metavar="P", help="keep this much probability (default: 1)")
     group.add_argument("--tau", type=float, default=0.9, help="the threshold sampler's confidence (default: 0.9)")

@@ -45,8 +45,15 @@ class Corrupted:
 class Corruption(Protocol):
     """A forward process over tokens with a known posterior."""
 
-    schedule: Schedule
-    vocab_size: int
+    @property
+    def schedule(self) -> Schedule:
+        """How much is corrupted when."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the mask included."""
+        ...
 
     def corrupt(
         self,
@@ -60,9 +67,7 @@ class Corruption(Protocol):
         """Draw xt ~ q(x_t | x_0); padding beyond `lengths` is left alone."""
         ...
 
-    def posterior(
-        self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times
-    ) -> Float[Tensor, "B L V"]:
+    def posterior(self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times) -> Float[Tensor, "B L V"]:
         """q(x_s | x_t), averaged over x_0 ~ x0_probs; each position sums to 1."""
         ...
 
@@ -112,9 +117,7 @@ class Absorbing:
             importance=torch.ones_like(t) if importance is None else importance,
         )
 
-    def posterior(
-        self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times
-    ) -> Float[Tensor, "B L V"]:
+    def posterior(self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times) -> Float[Tensor, "B L V"]:
         """A visible token stays; a masked one is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t)."""
         reveal = 1 - (self.schedule.masked(s) / self.schedule.masked(t))[:, None, None]
         is_mask = torch.nn.functional.one_hot(torch.full_like(xt, self.mask_id), self.vocab_size)
@@ -161,10 +164,8 @@ class Uniform:
             importance=torch.ones_like(t) if importance is None else importance,
         )
 
-    def posterior(
-        self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times
-    ) -> Float[Tensor, "B L V"]:
-        """sum over x0 of p(x0) q(x_t|x_s) q(x_s|x_0) / q(x_t|x_0), in O(V)."""
+    def posterior(self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times) -> Float[Tensor, "B L V"]:
+        """Sum over x0 of p(x0) q(x_t|x_s) q(x_s|x_0) / q(x_t|x_0), in O(V)."""
         alpha_s, alpha_t = (self.schedule.alpha(time)[:, None, None] for time in (s, t))
         step = alpha_t / alpha_s
         shown = torch.nn.functional.one_hot(xt, self.vocab_size).to(x0_probs)

@@ -46,7 +46,7 @@ class Denoiser(Protocol):
         ...
 
     def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
-        """log p(x_0 | x_t) at the selected positions."""
+        """Log p(x_0 | x_t) at the selected positions."""
         ...
 
 
@@ -65,7 +65,7 @@ class Subs:
     time_dependent: bool = False
 
     def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
-        """log p(x_0 | x_t) at `select`, in float32 or better."""
+        """Log p(x_0 | x_t) at `select`, in float32 or better."""
         logits = self.backbone(xt, t, lengths=lengths, select=select)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         forbidden = torch.zeros(logits.shape[-1], dtype=logits.dtype, device=logits.device)

@@ -154,9 +154,7 @@ class UniformCrossEntropy:
         length = corrupted.valid.sum(-1).clamp(min=1)
         row = row_sum(nll, corrupted) / length
         value = mean(row, corrupted)
-        bound = mean(
-            row_sum(uniform_bound(denoised, corrupted, self.schedule).detach(), corrupted) / length, corrupted
-        )
+        bound = mean(row_sum(uniform_bound(denoised, corrupted, self.schedule).detach(), corrupted) / length, corrupted)
         return Loss(value, nll, row, {"nelbo": bound, "masked_ce": value.detach()})
 
 

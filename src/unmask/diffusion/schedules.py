@@ -50,12 +50,12 @@ class Schedule:
 
 
 def linear() -> Schedule:
-    """m = t: the schedule of MDLM's and LLaDA's bounds, weight 1/t."""
+    """M = t: the schedule of MDLM's and LLaDA's bounds, weight 1/t."""
     return Schedule("linear", lambda t: t, torch.ones_like, lambda m: m)
 
 
 def log_linear(floor: float = 1e-3) -> Schedule:
-    """m = (1 - floor) t: MDLM's log-linear noise, sigma(t) = -log(1 - (1 - floor) t) (Sahoo et al., 2024)."""
+    """M = (1 - floor) t: MDLM's log-linear noise, sigma(t) = -log(1 - (1 - floor) t) (Sahoo et al., 2024)."""
     rate = 1 - floor
     return Schedule("log_linear", lambda t: rate * t, lambda t: torch.full_like(t, rate), lambda m: m / rate)
 
@@ -87,7 +87,7 @@ def cosine(s: float = 0.008, ceiling: float = 0.999) -> Schedule:
 
 
 def cosine_md4() -> Schedule:
-    """m = sin(pi t / 2): MD4's cosine, alpha = 1 - cos(pi/2 (1 - t)) (Shi et al., 2024)."""
+    """M = sin(pi t / 2): MD4's cosine, alpha = 1 - cos(pi/2 (1 - t)) (Shi et al., 2024)."""
     half = math.pi / 2
     return Schedule(
         "cosine_md4",
@@ -98,7 +98,7 @@ def cosine_md4() -> Schedule:
 
 
 def polynomial(power: float = 2.0) -> Schedule:
-    """m = t^power (MD4's polynomial)."""
+    """M = t^power (MD4's polynomial)."""
     return Schedule(
         "polynomial",
         lambda t: t**power,
@@ -108,7 +108,7 @@ def polynomial(power: float = 2.0) -> Schedule:
 
 
 def geometric(low: float = 1e-5, high: float = 20.0) -> Schedule:
-    """m = 1 - exp(-sigma), sigma = low^(1-t) high^t: the geometric noise of SEDD and MD4."""
+    """M = 1 - exp(-sigma), sigma = low^(1-t) high^t: the geometric noise of SEDD and MD4."""
     growth = math.log(high / low)
 
     def sigma(t: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ class TimeSampler(Protocol):
     """Draws one time a row, with the weight that keeps the expectation unbiased."""
 
     def sample(self, rows: int, generator: torch.Generator) -> tuple[Times, Times]:
-        """t in (0, 1] and 1 / density(t), both (rows,)."""
+        """T in (0, 1] and 1 / density(t), both (rows,)."""
         ...
 
     def update(self, t: Times, row_loss: Times) -> None:
@@ -48,7 +48,7 @@ class UniformTimes(Memoryless):
     """Independent times."""
 
     def sample(self, rows: int, generator: torch.Generator) -> tuple[Times, Times]:
-        """t ~ U(0, 1]."""
+        """T ~ U(0, 1]."""
         t = 1 - torch.rand(rows, generator=generator, device=generator.device)
         return t, torch.ones_like(t)
 

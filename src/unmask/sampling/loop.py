@@ -45,7 +45,7 @@ class Predictions:
         self._log_probs: Tensor | None = None
 
     def at(self, tokens: Tokens, masked: Positions, t: Times, changed: Bool[Tensor, " B"]) -> Logits:
-        """log p(x_0 | x_t) at `masked`, in row-major order; `changed` says which rows' canvases are new."""
+        """Log p(x_0 | x_t) at `masked`, in row-major order; `changed` says which rows' canvases are new."""
         if self.denoiser.time_dependent:
             changed = torch.ones_like(changed)
         ask = (changed & masked.any(-1)).nonzero()[:, 0]

@@ -27,7 +27,8 @@ class Batches:
     ) -> None:
         if len(split) < length:
             raise ValueError(
-                f"the corpus has {len(split):,} tokens, fewer than one block of {length}: give more text or a shorter model.length"
+                f"the corpus has {len(split):,} tokens, fewer than one block of {length}: "
+                "give more text or a shorter model.length"
             )
         self.split, self.rows, self.length = split, rows, length
         self.seed, self.rank, self.world = seed, rank, world

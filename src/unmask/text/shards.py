@@ -190,12 +190,14 @@ def open_tokens(folder: Path) -> TokenData:
     dtype = np.dtype(meta["dtype"])
     splits: list[TokenSplit] = []
     for split in SPLITS:
-        shards = [np.memmap(file, dtype, "r") for file in sorted(folder.glob(f"{split}-*.bin"))]
+        shards: list[NDArray[np.unsignedinteger]] = [
+            np.memmap(file, dtype, "r") for file in sorted(folder.glob(f"{split}-*.bin"))
+        ]
         if sum(map(len, shards)) != meta[split]["tokens"] or not (folder / f"{split}.docs.npy").is_file():
             raise ValueError(f"{folder} is damaged: its {split} shards are not whole; run unmask data prepare again")
         splits.append(TokenSplit(shards, np.load(folder / f"{split}.docs.npy"), meta[split]["utf8_bytes"]))
     tokenizer_file = folder / "tokenizer.json"
-    return TokenData(*splits, Tokenizer.from_json(tokenizer_file.read_text("utf-8"), str(tokenizer_file)))
+    return TokenData(splits[0], splits[1], Tokenizer.from_json(tokenizer_file.read_text("utf-8"), str(tokenizer_file)))
 
 
 def _batched(pieces: Iterable[tuple[str, str]], characters: int = 1 << 22) -> Iterator[list[tuple[str, str]]]:

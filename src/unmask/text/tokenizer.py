@@ -30,16 +30,15 @@ class Tokenizer:
     """
 
     def __init__(self, backend: Backend) -> None:
-        known = [backend.token_to_id(name) for name in MASK_NAMES]
-        found = [token for token in known if token is not None]
-        if not found:
+        names = [name for name in MASK_NAMES if backend.token_to_id(name) is not None]
+        if not names:
             backend.add_special_tokens([AddedToken(MASK, normalized=False)])
-            found = [backend.token_to_id(MASK)]
+            names = [MASK]
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True
         self.backend = backend
-        self.mask_id: int = found[0]
+        self.mask_id: int = backend.get_vocab()[names[0]]
         self.end_id: int | None = backend.token_to_id(END)
         self.vocab_size: int = max(backend.get_vocab().values()) + 1
 
@@ -183,4 +182,3 @@ def _pieces(texts: Iterable[str]) -> Iterator[str]:
     """Line by line: the trainer wants many short texts."""
     for text in texts:
         yield from text.splitlines(keepends=True)
-

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from unmask.evaluation.likelihood import Likelihood
 
@@ -60,8 +68,8 @@ class MetricsFile(Callback):
 class ProgressBar(Callback):
     """Loss, bound in bits a byte, tokens a second and time left; plain lines where there is no terminal."""
 
-    def __init__(self, stream: TextIO = sys.stderr, plain_every: float = 15.0) -> None:
-        self.console = Console(file=stream, highlight=False)
+    def __init__(self, stream: TextIO | None = None, plain_every: float = 15.0) -> None:
+        self.console = Console(file=stream or sys.stderr, highlight=False)
         self.plain_every = plain_every
         self.last_line = 0.0
         self.steps = 0
@@ -88,7 +96,11 @@ class ProgressBar(Callback):
 
     def logged(self, step: int, metrics: dict[str, float]) -> None:
         """Move the bar."""
-        bound = f"{metrics['bits_per_byte']:.3f} bits/byte" if "bits_per_byte" in metrics else f"{metrics['nelbo']:.3f} nats"
+        bound = (
+            f"{metrics['bits_per_byte']:.3f} bits/byte"
+            if "bits_per_byte" in metrics
+            else f"{metrics['nelbo']:.3f} nats"
+        )
         numbers = f"loss {metrics['loss']:.3f}  bound {bound}  {metrics['tokens_per_second']:,.0f} tokens/s"
         if self.progress is not None:
             self.progress.update(self.task, completed=step, numbers=numbers)

@@ -10,7 +10,6 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -85,7 +84,7 @@ def load_trainer(folder: Path) -> tuple[TrainerState, dict[str, Tensor], dict[st
         raise ValueError(f"{folder} cannot be resumed: trainer/state.json: {error}") from None
     raw = trainer / STATE_FILES[1]
     weights = read_tensors(raw if raw.is_file() else folder / "model.safetensors")
-    return state, weights, *(read_tensors(trainer / name) for name in STATE_FILES[2:])
+    return state, weights, read_tensors(trainer / STATE_FILES[2]), read_tensors(trainer / STATE_FILES[3])
 
 
 def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
@@ -127,4 +126,5 @@ class Average:
     def update(self, weights: dict[str, Tensor], step: int) -> None:
         """Move toward the current weights; early on faster, so that the start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.weights.values()), [weights[name] for name in self.weights], 1 - decay)
+        for name, average in self.weights.items():
+            average.lerp_(weights[name], 1 - decay)

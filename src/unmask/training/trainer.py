@@ -26,14 +26,13 @@ from unmask.config import (
     build_times,
 )
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
-from unmask.pretrained import find_model, load_weights, named_weights, read_model_config
+from unmask.pretrained import find_model, load_weights, named_weights, read_model_config, read_tensors
 from unmask.text.batches import Batches, eval_blocks
 from unmask.text.shards import Progress
 from unmask.training.callbacks import Callback, MetricsFile
 from unmask.training.checkpoint import Average, TrainerState, load_optimizers, load_trainer, save_checkpoint
 from unmask.training.optim import build_optimizers, set_lr
 from unmask.training.precision import resolve_precision
-
 
 NOT_A_NUMBER = "{} is not a number: lower optim.lr or optim.muon_lr; the last checkpoint is good"
 
@@ -90,7 +89,7 @@ class Trainer:
         self.accelerator = Accelerator(
             mixed_precision="no",  # autocast is ours: accelerate fixes its own once a process
             gradient_accumulation_steps=train.accumulate,
-            log_with=train.trackers or None,
+            log_with=list[Any](train.trackers) or None,
             project_dir=out,
         )
         self.device = self.accelerator.device
@@ -108,9 +107,7 @@ class Trainer:
 
         length = config.model.length
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.batches = Batches(
-            self.data.train, train.batch_size, length, seed=train.seed, rank=rank, world=world
-        )
+        self.batches = Batches(self.data.train, train.batch_size, length, seed=train.seed, rank=rank, world=world)
         self.val_rows = eval_blocks(self.data.val, length, train.eval_blocks).to(self.device)
 
         model = build_model(config, self.tokenizer.vocab_size).to(self.device)
@@ -185,9 +182,8 @@ class Trainer:
                 loss = self.objective(denoised, corrupted)
                 self.accelerator.backward(loss.value)
                 if self.accelerator.sync_gradients and self.config.optim.clip:
-                    sums["grad_norm"] = self.accelerator.clip_grad_norm_(
-                        self.wrapped.parameters(), self.config.optim.clip
-                    ) * train.accumulate
+                    norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.optim.clip)
+                    sums["grad_norm"] = torch.as_tensor(norm) * train.accumulate
                 for optimizer in self.prepared:
                     optimizer.step()
                     optimizer.zero_grad()
@@ -252,7 +248,7 @@ class Trainer:
             raise ValueError(f"{source} cannot be resumed: the data have another tokenizer than the checkpoint")
         self.state, weights, optimizers, times = load_trainer(source)
         if self.config.train.ema:
-            load_weights(self.model, find_averaged(source), source)
+            load_weights(self.model, read_tensors(source / "model.safetensors"), source)
             self.average = Average(named_weights(self.model), self.config.train.ema)
         load_weights(self.model, weights, source)
         load_optimizers(self.optimizers, optimizers)
@@ -352,13 +348,6 @@ class Window:
         values["seconds_per_step"] = self.seconds / self.steps
         self.reset()
         return values
-
-
-def find_averaged(folder: Path) -> dict[str, Tensor]:
-    """The averaged weights of a checkpoint: those that it ships."""
-    from unmask.pretrained import read_tensors
-
-    return read_tensors(folder / "model.safetensors")
 
 
 def plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ def run(argv: Sequence[str]) -> int:
         case "samplers":
             found = {name: text for name, (_, text) in SAMPLERS.items()}
         case _:
-            found = {name: "shipped with the package" for name in shipped_models()}
+            found = dict.fromkeys(shipped_models(), "shipped with the package")
     if arguments.json:
         print_json(found)
         return 0
