@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.text import Text
 
@@ -64,6 +65,12 @@ def wrapped(line_cells: Sequence[Cell], width: int) -> Iterator[list[Cell]]:
                 line.append(Cell(head, cell.state))
                 used += len(head)
     yield line
+
+
+def runs(line: Sequence[Cell]) -> list[Cell]:
+    """Neighbours of one state as one cell."""
+    groups = groupby(line, key=lambda cell: cell.state)
+    return [Cell("".join(cell.text for cell in group), state) for state, group in groups]
 
 
 def evenly(frames: Sequence[Frame], count: int) -> list[Frame]:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from unmask.analysis.canvas import cells, evenly, wrapped
+from unmask.analysis.canvas import cells, evenly, runs, wrapped
 from unmask.sampling.frame import Frame, State
 from unmask.text.tokenizer import Tokenizer
 
@@ -96,7 +96,7 @@ def plot_frames(
         axes.text(left, top, head, color="#868e96", **font)
         for number, line in enumerate(text):
             column = left
-            for cell in line:
+            for cell in runs(line):
                 weight = "bold" if cell.state in (State.PROMPT, State.NEW) else "normal"
                 axes.text(column, top + 1.2 + number, cell.text, color=COLOURS[cell.state], weight=weight, **font)
                 column += len(cell.text)

@@ -72,6 +72,8 @@ def find_held_out(pipe: Pipeline, data: str | None, split: str | None) -> HeldOu
     config = pipe.config.data
     trained_on = data in (None, config.source)
     source = config.source if data is None else data
+    if data is None and source == "-":
+        raise ValueError("the model was trained on standard input: name the text to evaluate with --data")
     split = split or ("val" if trained_on else "all")
     if is_prepared(Path(source).expanduser()):
         tokens = open_tokens(Path(source).expanduser())
