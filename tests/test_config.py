@@ -47,6 +47,18 @@ def test_every_recipe_loads_and_says_what_it_is_for(name: str) -> None:
     assert recipe_text(name).startswith("# ")
 
 
+def test_data_are_prepared_again_when_their_settings_change(corpus_file: Path, tmp_path: Path) -> None:
+    from unmask.config import DataConfig, build_data
+
+    first = build_data(DataConfig(str(corpus_file), "char"), tmp_path / "data")
+    stamp = (tmp_path / "data/meta.json").stat().st_mtime_ns
+    again = build_data(DataConfig(str(corpus_file), "char"), tmp_path / "data")
+    assert (tmp_path / "data/meta.json").stat().st_mtime_ns == stamp
+    assert again.tokenizer.fingerprint() == first.tokenizer.fingerprint()
+    other = build_data(DataConfig(str(corpus_file), "byte"), tmp_path / "data")
+    assert other.tokenizer.vocab_size == 257
+
+
 def test_yaml_files_are_recipes(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump({"model": {"width": 64, "heads": 4}, "optim": {"lr": "1e-3"}}))

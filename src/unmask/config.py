@@ -25,7 +25,7 @@ from unmask.diffusion.times import TIMES, TimeSampler
 from unmask.sampling.loop import Sampler
 from unmask.sampling.samplers import SAMPLERS
 from unmask.text.corpus import Corpus
-from unmask.text.shards import Progress, TokenData, is_prepared, open_tokens, prepare
+from unmask.text.shards import Progress, TokenData, is_prepared, open_tokens, prepare, prepared_with
 from unmask.text.tokenizer import (
     Tokenizer,
     bpe_tokenizer,
@@ -311,7 +311,7 @@ def build_data(config: DataConfig, folder: Path, progress: Progress = lambda cha
     """Tokens and their tokenizer: prepared into `folder`, or opened where they are if the source is prepared already."""
     source = Path(config.source).expanduser()
     data = open_tokens(source) if is_prepared(source) else None
-    if data is None and is_prepared(folder):
+    if data is None and prepared_with(folder, asdict(config)):
         data = open_tokens(folder)
     if data is None:
         return prepare(
@@ -319,13 +319,17 @@ def build_data(config: DataConfig, folder: Path, progress: Progress = lambda cha
             folder,
             lambda train, everything: build_tokenizer(config, train, everything),
             val_fraction=config.val_fraction,
+            settings=asdict(config),
             progress=progress,
         )
     if data.tokenizer is not None:
         return data
     if config.tokenizer in ("char", "bpe"):
         raise ValueError(f"{source} has tokens but no tokenizer: name theirs with --data.tokenizer, for example gpt2")
-    return replace(data, tokenizer=build_tokenizer(config, (), ()))
+    tokenizer = build_tokenizer(config, (), ())
+    for split in (data.train, data.val):
+        split.check_fits(tokenizer.vocab_size, str(source))
+    return replace(data, tokenizer=tokenizer)
 
 
 def build_sampler(name: str, schedule: str, tau: float = 0.9) -> Sampler:

@@ -72,6 +72,8 @@ def test_nanogpt_files_are_read(tmp_path: Path) -> None:
     assert (len(data.train), len(data.val), data.tokenizer) == (100, 40, None)
     assert data.train.window(3, 4).tolist() == [3, 4, 5, 6]
     assert len(open_tokens(tmp_path / "val.bin").val) == 40
+    with pytest.raises(ValueError, match="has token 99, but the tokenizer has only 50"):
+        data.train.check_fits(50, "data")
 
 
 def split_of(tokens: int) -> TokenSplit:

@@ -79,6 +79,7 @@ def find_held_out(pipe: Pipeline, data: str | None, split: str | None) -> HeldOu
         tokens = open_tokens(Path(source).expanduser())
         if tokens.tokenizer is not None and tokens.tokenizer.fingerprint() != pipe.tokenizer.fingerprint():
             raise ValueError(f"{source} was prepared with another tokenizer than the model's")
+        tokens.val.check_fits(pipe.tokenizer.vocab_size, source)
         return HeldOut(tokens.val, f"{source} (val)", None)
     corpus = build_corpus(replace(config, source=source, max_characters=config.max_characters if trained_on else None))
     characters = corpus.characters()

@@ -7,10 +7,11 @@ written last: a folder without it is unfinished. nanoGPT's bare `train.bin` and 
 import bisect
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,12 @@ class TokenSplit:
     def bytes_per_token(self) -> float | None:
         """What turns nats a token into bits a byte."""
         return self.utf8_bytes / len(self) if self.utf8_bytes and len(self) else None
+
+    def check_fits(self, vocab_size: int, where: str) -> None:
+        """Refuse tokens that a vocabulary does not have; reads every shard once."""
+        largest = max((int(shard.max()) for shard in self.shards if len(shard)), default=0)
+        if largest >= vocab_size:
+            raise ValueError(f"{where} has token {largest}, but the tokenizer has only {vocab_size} tokens")
 
     def window(self, start: int, length: int) -> NDArray[np.int64]:
         """`length` tokens from `start` on, across shards."""
@@ -114,6 +121,7 @@ def prepare(
     *,
     val_fraction: float = 0.1,
     shard_tokens: int = SHARD_TOKENS,
+    settings: Mapping[str, Any] | None = None,
     progress: Progress = lambda characters: None,
 ) -> TokenData:
     """Tokenize a corpus into `folder`.
@@ -124,6 +132,7 @@ def prepare(
         build_tokenizer: (train texts, all texts) -> tokenizer: BPE is learned on the train texts only.
         val_fraction: the share of characters, at the end, that validates.
         shard_tokens: a file's size.
+        settings: plain values kept in meta.json, by which `prepared_with` knows the folder again.
         progress: called with the number of characters just done.
     """
     if not 0 < val_fraction < 1:
@@ -142,7 +151,12 @@ def prepare(
             writers[split].add(whole, len(text.encode()))
         progress(sum(len(text) for _, text in batch))
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
-    meta = {"dtype": np.dtype(dtype).name, "vocab_size": tokenizer.vocab_size, "source": corpus.source}
+    meta = {
+        "dtype": np.dtype(dtype).name,
+        "vocab_size": tokenizer.vocab_size,
+        "source": corpus.source,
+        "settings": settings,
+    }
     meta |= {split: writer.finish() for split, writer in writers.items()}
     partial = folder / "meta.json.partial"
     partial.write_text(json.dumps(meta, indent=2), "utf-8")
@@ -161,6 +175,12 @@ def tokenize(texts: Iterable[str], tokenizer: Tokenizer) -> TokenSplit:
         starts.append(size)
         size, utf8_bytes = size + len(parts[-1]), utf8_bytes + len(text.encode())
     return TokenSplit([np.concatenate(parts)], np.asarray(starts, dtype=np.int64), utf8_bytes)
+
+
+def prepared_with(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the folder was finished by `prepare` with just these settings."""
+    meta = folder / "meta.json"
+    return meta.is_file() and json.loads(meta.read_text("utf-8")).get("settings") == settings
 
 
 def is_prepared(folder: Path) -> bool:
