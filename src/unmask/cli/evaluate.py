@@ -129,11 +129,11 @@ def print_tables(data: str, likelihood: Likelihood, quality: SampleQuality | Non
     table = Table(title=f"{data}: {likelihood.rows} rows of {likelihood.length} tokens", title_justify="left")
     table.add_column("measure")
     table.add_column("value, 95 % interval", justify="right")
-    table.add_row("NELBO, nats/token (a bound: true value is lower)", str(likelihood.nelbo))
+    table.add_row("NELBO, nats/token (-log p is at most this)", str(likelihood.nelbo))
     if likelihood.bits_per_byte:
         table.add_row("NELBO, bits/byte", str(likelihood.bits_per_byte))
     table.add_row("perplexity bound, a token", f"{likelihood.perplexity_bound:.2f}")
-    table.add_row("masked CE, nats/masked token (seed 003's; not a bound)", str(likelihood.masked_ce))
+    table.add_row("masked CE (seed 003's; not a bound), nats", str(likelihood.masked_ce))
     if quality is not None:
         table.add_section()
         table.add_row("samples: unigram entropy, nats", f"{quality.unigram_entropy:.3f}")
