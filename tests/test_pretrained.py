@@ -53,9 +53,13 @@ def test_files_that_do_not_fit_are_refused(folder: Path) -> None:
         load_pretrained(folder)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="there is no model 'nothing'"):
         load_pretrained("nothing")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match="there is no model 'runs/typo'"):
+        load_pretrained("runs/typo")
     with pytest.raises(ValueError, match="holds no model"):
         load_pretrained(tmp_path)
 

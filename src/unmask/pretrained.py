@@ -122,7 +122,8 @@ def find_model(source: str | Path) -> Path:
         raise ValueError(f"{path} holds no model: neither config.json nor checkpoints/")
     if str(source) in shipped_models():
         return Path(str(resources.files("unmask").joinpath("models", str(source))))
-    if str(source).count("/") != 1 or str(source).startswith((".", "/")) or path.suffix:
+    # runs/typo is a mistyped folder, not a hub id, where runs/ exists: the network is for hub ids only
+    if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
         shipped = shipped_models()
         raise ValueError(
             f"there is no model {str(source)!r}{nearest(str(source), shipped)}: give a run folder, a checkpoint folder, "

@@ -102,10 +102,14 @@ def test_resume_refuses_another_shape_or_tokenizer(corpus_file: Path, tmp_path: 
     other.write_text("quite different letters, xyz 0123456789\n" * 40, "utf-8")
     with pytest.raises(ValueError, match="another tokenizer"):
         train(tiny_config(other), tmp_path / "new", resume=str(run))
-    values = tiny_config(corpus_file).to_dict()
-    values["model"]["layers"] = 2
     from unmask.config import read_config
 
+    values = tiny_config(corpus_file).to_dict()
+    values["model"]["layers"] = 2
+    adamw = tiny_config(corpus_file).to_dict()
+    adamw["optim"]["name"] = "adamw"
+    with pytest.raises(ValueError, match="was trained with muon, not adamw"):
+        train(read_config(adamw), tmp_path / "new3", resume=str(run))
     with pytest.raises(ValueError, match="another model shape"):
         train(read_config(values), tmp_path / "new2", resume=str(run))
 

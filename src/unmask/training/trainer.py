@@ -244,6 +244,10 @@ class Trainer:
         config, _, fingerprint = read_model_config(source)
         if config.model != self.config.model:
             raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
+        if config.optim.name != self.config.optim.name:
+            raise ValueError(
+                f"{source} cannot be resumed: it was trained with {config.optim.name}, not {self.config.optim.name}"
+            )
         if fingerprint != self.tokenizer.fingerprint():
             raise ValueError(f"{source} cannot be resumed: the data have another tokenizer than the checkpoint")
         self.state, weights, optimizers, times = load_trainer(source)
