@@ -52,11 +52,13 @@ def test_data_are_prepared_again_when_their_settings_change(corpus_file: Path, t
 
     first = build_data(DataConfig(str(corpus_file), "char"), tmp_path / "data")
     stamp = (tmp_path / "data/meta.json").stat().st_mtime_ns
-    again = build_data(DataConfig(str(corpus_file), "char"), tmp_path / "data")
+    again = build_data(DataConfig(str(corpus_file), "char"), tmp_path / "data", reuse=True)
     assert (tmp_path / "data/meta.json").stat().st_mtime_ns == stamp
     assert again.tokenizer.fingerprint() == first.tokenizer.fingerprint()
-    other = build_data(DataConfig(str(corpus_file), "byte"), tmp_path / "data")
+    other = build_data(DataConfig(str(corpus_file), "byte"), tmp_path / "data", reuse=True)
     assert other.tokenizer.vocab_size == 257
+    corpus_file.write_text("grown " * 1000, "utf-8")
+    assert build_data(DataConfig(str(corpus_file), "byte"), tmp_path / "data").train.utf8_bytes == 5400
 
 
 def test_yaml_files_are_recipes(tmp_path: Path) -> None:

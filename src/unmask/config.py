@@ -307,11 +307,16 @@ def build_denoiser(config: RunConfig, model: nn.Module, mask_id: int) -> Denoise
     return Subs(model, mask_id, time_dependent=config.model.time != "none")
 
 
-def build_data(config: DataConfig, folder: Path, progress: Progress = lambda characters: None) -> TokenData:
-    """Tokens and their tokenizer: prepared into `folder`, or opened where they are if the source is prepared already."""
+def build_data(
+    config: DataConfig, folder: Path, progress: Progress = lambda characters: None, *, reuse: bool = False
+) -> TokenData:
+    """Tokens and their tokenizer: prepared into `folder`, or opened where they are if the source is prepared already.
+
+    With `reuse`, what an earlier call with the same config left in `folder` is taken as it is: right for a run that goes on.
+    """
     source = Path(config.source).expanduser()
     data = open_tokens(source) if is_prepared(source) else None
-    if data is None and prepared_with(folder, asdict(config)):
+    if data is None and reuse and prepared_with(folder, asdict(config)):
         data = open_tokens(folder)
     if data is None:
         return prepare(

@@ -9,6 +9,7 @@ import torch
 
 from unmask.backbones.transformer import Transformer
 from unmask.config import RunConfig, build_corruption, build_denoiser, build_sampler
+from unmask.diffusion.schedules import SCHEDULES
 from unmask.pretrained import load_pretrained
 from unmask.sampling.controls import Controls
 from unmask.sampling.frame import Frame
@@ -83,7 +84,7 @@ class Pipeline:
     """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, config: RunConfig, device: str | None = None) -> None:
-        self.device = torch.device(device or default_device())
+        self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.tokenizer, self.config = tokenizer, config
         self.denoiser = build_denoiser(config, self.model, tokenizer.mask_id)
@@ -188,8 +189,10 @@ class Pipeline:
             raise ValueError(f"num_samples must be at least 1, not {rows}")
         if not 0 <= seed < SEED_LIMIT - rows:
             raise ValueError(f"seed must be between 0 and 2^63, not {seed}")
-        canvas, _ = self._layout(template)
         open_tokens = sum(template.holes)
+        if open_tokens > self.length:
+            raise ValueError(f"the holes have {open_tokens} tokens; the model's canvas has {self.length}")
+        canvas, _ = self._layout(template)
         schedule = options.get("schedule") or self.config.diffusion.schedule
         sampler = build_sampler(options.get("sampler", "confidence"), schedule, options.get("tau", 0.9))
         steps = options.get("steps")
@@ -209,11 +212,25 @@ class Pipeline:
         if self.config.diffusion.corruption == "uniform":
             corruption = build_corruption(self.config.diffusion, self.tokenizer.vocab_size, self.tokenizer.mask_id)
             return redraw(self.denoiser, tokens, corruption, steps=counts, seeds=seeds, controls=controls)
-        return denoise(self.denoiser, tokens, sampler, steps=counts, seeds=seeds, controls=controls)
+        own = SCHEDULES[self.config.diffusion.schedule]()
+        return denoise(self.denoiser, tokens, sampler, steps=counts, seeds=seeds, controls=controls, trained_with=own)
 
 
 def default_device() -> str:
-    """cuda, mps or cpu."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """Cuda or cpu; mps has no float64, which exact sampling needs."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device that is asked for, or the default.
+
+    Raises:
+        ValueError: it does not exist here, or cannot sample exactly.
+    """
+    name = name or default_device()
+    kind = name.split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"there is no device {name!r}; there are cpu and cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("this machine or this build of torch has no cuda device: leave --device out, or use cpu")
+    return torch.device(name)

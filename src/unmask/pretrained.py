@@ -39,7 +39,7 @@ def save_pretrained(folder: Path, weights: dict[str, Tensor], tokenizer: Tokeniz
     """Write the three files of a model into an existing folder."""
     text = {"format": FORMAT, "vocab_size": tokenizer.vocab_size, "tokenizer": tokenizer.fingerprint()}
     (folder / "config.json").write_text(json.dumps(text | config.to_dict(), indent=2) + "\n", "utf-8")
-    save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, folder / "model.safetensors")
+    write_tensors(weights, folder / "model.safetensors")
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
 
 
@@ -67,7 +67,7 @@ def read_model_config(folder: Path) -> tuple[RunConfig, int, str]:
     try:
         values = json.loads((folder / "config.json").read_text("utf-8"))
         form, vocab_size, fingerprint = (values.pop(key) for key in ("format", "vocab_size", "tokenizer"))
-    except (json.JSONDecodeError, KeyError, AttributeError, OSError) as error:
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError, OSError) as error:
         raise ValueError(f"{folder}/config.json is not a model's config: {error}") from None
     if form != FORMAT:
         raise ValueError(f"{folder} has format {form}; this version of unmask reads format {FORMAT}")
@@ -80,6 +80,18 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is damaged or cut short: {error}") from None
+
+
+def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    """A safetensors file.
+
+    Raises:
+        OSError: it could not be written; the disk may be full.
+    """
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, file)
+    except SafetensorError as error:
+        raise OSError(f"{file} could not be written: {error}") from None
 
 
 def named_weights(model: Transformer) -> dict[str, Tensor]:

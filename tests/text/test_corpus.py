@@ -31,6 +31,12 @@ def test_files_folders_and_json_lines(tmp_path: Path) -> None:
     assert list(Corpus(str(tmp_path), max_characters=7)) == ["first", "se"]
 
 
+def test_json_lines_may_hold_any_line_separator_and_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    text = "one\u2028two\u0085three"
+    (tmp_path / "web.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\n", "utf-8-sig")
+    assert list(Corpus(str(tmp_path / "web.jsonl"))) == [text]
+
+
 def test_standard_input_is_read_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO("héllo".encode()))
     monkeypatch.setattr("sys.stdin", stream)

@@ -1,6 +1,5 @@
 """The trainer: exact resume, interruption, and files that survive everything."""
 
-import errno
 import json
 import os
 import signal
@@ -9,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from conftest import tiny_config
+from unmask import pretrained
 from unmask.config import RunConfig
 from unmask.evaluation.likelihood import Likelihood
 from unmask.pretrained import load_pretrained, named_weights
@@ -117,17 +118,17 @@ def test_resume_refuses_another_shape_or_tokenizer(corpus_file: Path, tmp_path: 
 def test_a_full_disk_leaves_the_last_checkpoint_loadable(
     corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checkpoint.save_file
+    real = pretrained.save_file
     calls = 0
 
     def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
         nonlocal calls
         calls += 1
         if calls > 3:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
         real(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(pretrained, "save_file", full)
     run = tmp_path / "run"
     with pytest.raises(OSError, match="No space left"):
         train(tiny_config(corpus_file, steps=6), run)

@@ -53,7 +53,7 @@ def plot_losses(metrics: Path, target: Path) -> None:
         axes.errorbar(
             [row["step"] for row in val],
             [row["nelbo"]["mean"] for row in val],
-            [row["nelbo"]["ci95"] for row in val],
+            [row["nelbo"]["ci95"] or 0.0 for row in val],
             color="#d9480f",
             marker="o",
             ms=4,

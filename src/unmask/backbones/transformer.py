@@ -69,9 +69,10 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         """Refuse shapes that cannot be built."""
-        for name in ("layers", "width", "heads", "length", "time_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("layers", "width", "heads", "kv_heads", "hidden", "length", "time_steps"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"model.{name} must be at least 1, not {size}")
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} must be a multiple of model.heads {self.heads}")
         if self.positions == "rope" and self.width // self.heads % 2:

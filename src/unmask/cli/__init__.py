@@ -68,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("UNMASK_DEBUG"):
             raise
         return fail(f"unmask {name}", describe(error))
+    except (RuntimeError, MemoryError) as error:  # out of memory, mostly
+        if os.environ.get("UNMASK_DEBUG"):
+            raise
+        return fail(f"unmask {name}", f"{describe(error)} (UNMASK_DEBUG=1 shows where)")
     except KeyboardInterrupt:
         return fail(f"unmask {name}", "stopped", 130)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unmask.cli.options import Parser, note, print_json
 from unmask.config import DataConfig, build_data
-from unmask.text.shards import SPLITS, TokenData, open_tokens
+from unmask.text.shards import SPLITS, TokenData, is_prepared, open_tokens
 
 DEFAULTS = DataConfig()
 
@@ -45,7 +45,8 @@ def prepare(argv: Sequence[str]) -> int:
     parser.add_argument("--val-fraction", type=float, default=DEFAULTS.val_fraction, help="held out, at the end")
     arguments = vars(parser.parse(argv))
     out = arguments.pop("out")
-    (out / "meta.json").unlink(missing_ok=True)
+    if is_prepared(Path(arguments["source"]).expanduser()):
+        raise ValueError(f"{arguments['source']} is prepared already: name a text")
     done = 0
 
     def progress(characters: int) -> None:

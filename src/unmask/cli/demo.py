@@ -1,11 +1,13 @@
 """unmask demo: a model from nothing, in a few minutes."""
 
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from unmask.cli.options import Parser, note
-from unmask.cli.train import default_out
+from unmask.training.runs import default_run
 
 RECIPE = "shakespeare-demo"
 PROMPT = "ROMEO:\n"
@@ -27,14 +29,17 @@ def run(argv: Sequence[str]) -> int:
     from unmask.training.callbacks import ProgressBar
     from unmask.training.trainer import Trainer
 
+    # make demo does not activate the environment that it made
+    me = "unmask" if shutil.which("unmask") else sys.argv[0]
     config = load_recipe(RECIPE)
     steps = config.train.steps if arguments.steps is None else arguments.steps
     config = replace(config, train=replace(config.train, steps=steps, seed=arguments.seed))
-    out = arguments.out or default_out(RECIPE)
+    out = arguments.out or default_run(RECIPE)
     note("1/3  training on the complete plays of Shakespeare")
     result = Trainer(config, out, callbacks=[ProgressBar()]).fit()
     if not result.complete:
-        note(f"stopped at step {result.step}; go on with: unmask train {RECIPE} --out {out} --resume auto")
+        settings = f"--train.steps {steps} --train.seed {arguments.seed}"
+        note(f"stopped at step {result.step}; go on with: {me} train {RECIPE} --out {out} --resume auto {settings}")
         return 130
 
     note("2/3  measuring on the plays that it has not seen")
@@ -56,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
 
         json.dump(report(str(out), held_out.name, likelihood, quality), file, indent=2)
     note(f"\nwrote {out}: the model, metrics.jsonl, evaluation.json, samples.txt, loss.png, frames.png\n\ntry next:")
-    print(f'  unmask generate {out} --prompt "JULIET:" --live')
-    print(f'  unmask fill {out} "To be, or [MASK:9] to be" --num-samples 4')
-    print(f"  unmask evaluate {out} --data shakespeare --samples 64")
+    print(f'  {me} generate {out} --prompt "JULIET:" --live')
+    print(f'  {me} fill {out} "To be, or [MASK:9] to be" --num-samples 4')
+    print(f"  {me} evaluate {out} --data shakespeare --samples 64")
     return 0

@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--draws", type=int, default=4, help="corruptions of each row (default: 4)")
     parser.add_argument("--samples", type=int, default=16, help="texts to generate and measure (default: 16; 0: none)")
     parser.add_argument("--seed", type=int, default=0, help="of corruptions and samples (default: 0)")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (default: the fastest there is)")
+    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse(argv)
     for name in ("blocks", "draws"):

@@ -66,7 +66,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--live", action="store_true", help="watch the canvas in the terminal")
     group.add_argument("--picture", type=Path, metavar="FILE", help="also draw the first text, frame by frame")
     group.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (default: the fastest there is)")
+    group.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
 
 
 def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:

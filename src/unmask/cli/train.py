@@ -7,6 +7,7 @@ from pathlib import Path
 from unmask.cli.options import Parser, note
 from unmask.config import RunConfig, check_keys, config_parser, explain
 from unmask.recipes import recipe_values
+from unmask.training.runs import default_run
 
 EPILOG = """examples:
   unmask train shakespeare-demo
@@ -32,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.data is not None:
         overrides = ["--data.source", arguments.data, *overrides]
     config = overridden(arguments.recipe, overrides)
-    out = arguments.out or default_out(Path(arguments.recipe).stem, resume=arguments.resume == "auto")
+    out = arguments.out or default_run(Path(arguments.recipe).stem, resume=arguments.resume == "auto")
     return fit(config, out, arguments.resume)
 
 
@@ -51,15 +52,6 @@ def overridden(recipe: str, overrides: Sequence[str]) -> RunConfig:
         return RunConfig(**parser.instantiate(namespace))
     except (jsonargparse.ArgumentError, argparse.ArgumentError) as error:
         raise ValueError(explain(error)) from None
-
-
-def default_out(name: str, *, resume: bool = False) -> Path:
-    """runs/NAME, or the first of runs/NAME-2, ... that is free; to resume, the latest that there is."""
-    candidates = [Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 1000)]
-    taken = [path for path in candidates if (path / "checkpoints").exists()]
-    if resume and taken:
-        return taken[-1]
-    return next(path for path in candidates if path not in taken)
 
 
 def fit(config: RunConfig, out: Path, resume: str | None) -> int:

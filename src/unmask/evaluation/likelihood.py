@@ -65,8 +65,15 @@ class Likelihood:
     draws: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values; an interval that one row cannot give is None."""
+        return finite(asdict(self))
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: None in their place."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def evaluate_likelihood(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.schedules import Schedule
 from unmask.sampling.controls import Controls
 from unmask.sampling.draws import Purpose, uniforms
 from unmask.sampling.frame import Frame, State
@@ -76,6 +77,7 @@ def denoise(
     seeds: Int[Tensor, " B"],
     controls: Controls,
     lengths: Lengths | None = None,
+    trained_with: Schedule | None = None,
 ) -> Iterator[Frame]:
     """Fill every mask of a canvas.
 
@@ -87,6 +89,8 @@ def denoise(
         seeds: one a row; a row's result depends on its own canvas, settings and seed only.
         controls: temperature, top-k and top-p of each row.
         lengths: real tokens of each row, when rows are padded on the right.
+        trained_with: the schedule of the model's training: a model that reads t then hears the time at which the canvas's
+            share of masks is the usual one (a prompt makes it smaller than the step says).
 
     Yields:
         The canvas as given, then one frame a step. No mask is left in the last.
@@ -114,7 +118,10 @@ def denoise(
         if not bool(masked.any()):
             return
         s = (1 - (step + 1) / steps).clamp(min=0)
-        log_probs = predictions.at(tokens, masked, t, changed)
+        heard = t
+        if trained_with is not None:
+            heard = trained_with.inverse(1 - masked.sum(-1) / lengths.clamp(min=1)).clamp(0, 1)
+        log_probs = predictions.at(tokens, masked, heard, changed)
         if bool(log_probs.isnan().any()):
             raise FloatingPointError(f"the model's output is not a number at step {step + 1}")
         owner, place = masked.nonzero().unbind(-1)

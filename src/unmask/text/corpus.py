@@ -54,7 +54,7 @@ class Corpus:
     def _documents(self) -> Iterator[str]:
         if self.source in SHIPPED:
             packed = resources.files("unmask.text").joinpath("data", SHIPPED[self.source]).read_bytes()
-            yield from _json_lines(lzma.decompress(packed).decode().splitlines(), self.source, "text")
+            yield from _json_lines(lzma.decompress(packed).decode().split("\n"), self.source, "text")
         elif self.source == "-":
             if self._stdin is None:
                 self._stdin = _decode(sys.stdin.buffer.read(), "standard input")
@@ -65,7 +65,7 @@ class Corpus:
             for path in _files(self.source):
                 text = _decode(path.read_bytes(), str(path))
                 if path.suffix == ".jsonl":
-                    yield from _json_lines(text.splitlines(), str(path), self.text_key)
+                    yield from _json_lines(text.split("\n"), str(path), self.text_key)
                 else:
                     yield text
 
@@ -85,7 +85,7 @@ def _files(source: str) -> list[Path]:
 
 def _decode(data: bytes, where: str) -> str:
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = data[error.start]
         raise ValueError(

@@ -141,7 +141,8 @@ def prepare(
     train_texts = (text for split, text in split_by_position(corpus, boundary) if split == "train")
     tokenizer = build_tokenizer(train_texts, corpus)
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in [folder / "meta.json", *folder.glob("*.bin"), *folder.glob("*.docs.npy")]:
+    own = [file for split in SPLITS for file in (*folder.glob(f"{split}-[0-9]*.bin"), folder / f"{split}.docs.npy")]
+    for stale in [folder / "meta.json", *own]:
         stale.unlink(missing_ok=True)
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     writers = {split: ShardWriter(folder, split, dtype, shard_tokens) for split in SPLITS}
@@ -179,15 +180,23 @@ def tokenize(texts: Iterable[str], tokenizer: Tokenizer) -> TokenSplit:
 
 def prepared_with(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether the folder was finished by `prepare` with just these settings."""
-    meta = folder / "meta.json"
-    return meta.is_file() and json.loads(meta.read_text("utf-8")).get("settings") == settings
+    return (read_meta(folder) or {}).get("settings") == settings
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """What `prepare` wrote last, None where it did not finish; another program's meta.json is not meant."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) and "dtype" in meta else None
 
 
 def is_prepared(folder: Path) -> bool:
     """Whether `open_tokens` can read the folder or file."""
     if folder.is_file():
         return folder.suffix == ".bin"
-    return (folder / "meta.json").is_file() or (folder / "train.bin").is_file()
+    return read_meta(folder) is not None or (folder / "train.bin").is_file()
 
 
 def open_tokens(folder: Path) -> TokenData:
@@ -199,14 +208,14 @@ def open_tokens(folder: Path) -> TokenData:
     if folder.is_file():
         split = TokenSplit([np.memmap(folder, np.uint16, "r")], np.zeros(1, np.int64), None)
         return TokenData(split, split, None)
-    if not (folder / "meta.json").is_file():
+    meta = read_meta(folder)
+    if meta is None:
         bins = [folder / f"{split}.bin" for split in SPLITS]
         missing = [file.name for file in bins if not file.is_file()]
         if missing:
             raise ValueError(f"{folder} is not prepared data: {missing[0]} is missing")
         train, val = (TokenSplit([np.memmap(file, np.uint16, "r")], np.zeros(1, np.int64), None) for file in bins)
         return TokenData(train, val, None)
-    meta = json.loads((folder / "meta.json").read_text("utf-8"))
     dtype = np.dtype(meta["dtype"])
     splits: list[TokenSplit] = []
     for split in SPLITS:

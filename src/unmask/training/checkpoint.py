@@ -10,12 +10,11 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from unmask.config import RunConfig
-from unmask.pretrained import atomic_folder, read_tensors, save_pretrained
+from unmask.pretrained import atomic_folder, read_tensors, save_pretrained, write_tensors
 from unmask.text.tokenizer import Tokenizer
 
 STATE_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors", "times.safetensors")
@@ -58,9 +57,9 @@ def save_checkpoint(
         trainer.mkdir()
         (trainer / "state.json").write_text(json.dumps(asdict(state)), "utf-8")
         if averaged is not None:
-            save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, trainer / STATE_FILES[1])
-        save_file(optimizer_tensors(optimizers), trainer / STATE_FILES[2])
-        save_file(times, trainer / STATE_FILES[3])
+            write_tensors(weights, trainer / STATE_FILES[1])
+        write_tensors(optimizer_tensors(optimizers), trainer / STATE_FILES[2])
+        write_tensors(times, trainer / STATE_FILES[3])
     point(root / "last", target)
     if state.best_step == state.step:
         point(root / "best", target)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from unmask.config import (
@@ -26,13 +27,14 @@ from unmask.config import (
     build_times,
 )
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
-from unmask.pretrained import find_model, load_weights, named_weights, read_model_config, read_tensors
+from unmask.pretrained import load_weights, named_weights, read_model_config, read_tensors
 from unmask.text.batches import Batches, eval_blocks
 from unmask.text.shards import Progress
 from unmask.training.callbacks import Callback, MetricsFile
 from unmask.training.checkpoint import Average, TrainerState, load_optimizers, load_trainer, save_checkpoint
 from unmask.training.optim import build_optimizers, set_lr
 from unmask.training.precision import resolve_precision
+from unmask.training.runs import default_run
 
 NOT_A_NUMBER = "{} is not a number: lower optim.lr or optim.muon_lr; the last checkpoint is good"
 
@@ -81,12 +83,15 @@ class Trainer:
         last = out / "checkpoints" / "last"
         if resume is None and last.exists():
             raise ValueError(f"{out} already holds a run: go on with --resume auto, or choose another --out")
-        source = None if resume is None else last if resume == "auto" else find_model(resume)
+        source = None if resume is None else last if resume == "auto" else find_checkpoint(Path(resume))
         source = source if source is not None and source.exists() else None
+        if source is not None:
+            check_resumable(source, config)
 
         train = config.train
         self.precision = resolve_precision(train.precision)
         self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),  # never mps, which has no float64
             mixed_precision="no",  # autocast is ours: accelerate fixes its own once a process
             gradient_accumulation_steps=train.accumulate,
             log_with=list[Any](train.trackers) or None,
@@ -95,12 +100,12 @@ class Trainer:
         self.device = self.accelerator.device
         with self.accelerator.main_process_first():
             out.mkdir(parents=True, exist_ok=True)
-            self.data = build_data(config.data, out / "data", progress)
+            reuse = source is not None or not self.accelerator.is_main_process
+            self.data = build_data(config.data, out / "data", progress, reuse=reuse)
         assert self.data.tokenizer is not None
         self.tokenizer = self.data.tokenizer
         self.callbacks: list[Callback] = []
         if self.accelerator.is_main_process:
-            (out / "config.yaml").write_text(yaml.safe_dump(plain(config.to_dict()), sort_keys=False), "utf-8")
             self.callbacks = [MetricsFile(out / "metrics.jsonl"), *callbacks]
         if train.trackers:
             self.accelerator.init_trackers("unmask")
@@ -121,6 +126,8 @@ class Trainer:
             self._resume(source)
         elif train.ema:
             self.average = Average(named_weights(model), train.ema)
+        if self.accelerator.is_main_process:
+            (out / "config.yaml").write_text(yaml.safe_dump(plain(config.to_dict()), sort_keys=False), "utf-8")
         wrapped: Any = torch.compile(model, dynamic=True) if train.compile else model
         self.wrapped, *self.prepared = self.accelerator.prepare(wrapped, *self.optimizers)
         mask_id, vocab_size = self.tokenizer.mask_id, self.tokenizer.vocab_size
@@ -145,6 +152,7 @@ class Trainer:
             with self._stop_on_signal():
                 while self.state.step < train.steps and not self.stop:
                     window.add(self._step())
+                    self._agree_to_stop()
                     self.state.step += 1
                     step, last = self.state.step, self.state.step == train.steps
                     if step % train.log_every == 0 or last:
@@ -163,7 +171,7 @@ class Trainer:
         finally:
             self._tell("finished", self.state.step)
             self.accelerator.end_training()
-        return TrainResult(self.out, self.state.step, self.state.step == train.steps, likelihood)
+        return TrainResult(self.out, self.state.step, self.state.step >= train.steps, likelihood)
 
     def _step(self) -> dict[str, Tensor]:
         train, step = self.config.train, self.state.step
@@ -187,7 +195,7 @@ class Trainer:
                 for optimizer in self.prepared:
                     optimizer.step()
                     optimizer.zero_grad()
-            self.times.update(t, loss.row)
+            self.times.update(self._gather(t), self._gather(loss.row.detach()))
             for name, value in {"loss": loss.value.detach(), **loss.metrics}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
         if self.average is not None:
@@ -218,9 +226,21 @@ class Trainer:
             )
         self._tell("evaluated", self.state.step, likelihood)
         self.accelerator.log({"val/nelbo": likelihood.nelbo.mean}, step=self.state.step)
-        if likelihood.nelbo.mean < self.state.best_nelbo:
-            self.state.best_nelbo, self.state.best_step = likelihood.nelbo.mean, self.state.step
+        # one process's number decides for all
+        mean = float(broadcast(torch.tensor([likelihood.nelbo.mean], device=self.device))[0])
+        if mean < self.state.best_nelbo:
+            self.state.best_nelbo, self.state.best_step = mean, self.state.step
         return likelihood
+
+    def _gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes."""
+        return torch.as_tensor(self.accelerator.gather(rows))
+
+    def _agree_to_stop(self) -> None:
+        """A signal may reach one process alone, or between steps: all stop together or none does."""
+        if self.accelerator.num_processes > 1:
+            stop = torch.tensor([float(self.stop)], device=self.device)
+            self.stop = bool(self._gather(stop).max() > 0)
 
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
@@ -241,13 +261,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _resume(self, source: Path) -> None:
-        config, _, fingerprint = read_model_config(source)
-        if config.model != self.config.model:
-            raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
-        if config.optim.name != self.config.optim.name:
-            raise ValueError(
-                f"{source} cannot be resumed: it was trained with {config.optim.name}, not {self.config.optim.name}"
-            )
+        _, _, fingerprint = read_model_config(source)
         if fingerprint != self.tokenizer.fingerprint():
             raise ValueError(f"{source} cannot be resumed: the data have another tokenizer than the checkpoint")
         self.state, weights, optimizers, times = load_trainer(source)
@@ -348,6 +362,8 @@ class Window:
         """Averages over the window, and a new window."""
         self.check()
         values = {name: float(value) / self.steps for name, value in self.sums.items()}
+        # reading the sums waits for the device: that time belongs to the steps
+        self.seconds += time.monotonic() - self.clock
         values["tokens_per_second"] = tokens * self.steps / max(self.seconds, 1e-9)
         values["seconds_per_step"] = self.seconds / self.steps
         self.reset()
@@ -361,12 +377,30 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def find_checkpoint(folder: Path) -> Path:
+    """The checkpoint folder itself, or a run's last."""
+    found = folder if (folder / "trainer").is_dir() else folder / "checkpoints" / "last"
+    if not (found / "trainer").is_dir():
+        raise ValueError(f"{folder} holds nothing to resume: no trainer/ and no checkpoints/last/")
+    return found
+
+
+def check_resumable(source: Path, config: RunConfig) -> None:
+    """Refuse a checkpoint of another model or optimizer, before anything is written."""
+    saved, _, _ = read_model_config(source)
+    if saved.model != config.model:
+        raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
+    if saved.optim.name != config.optim.name:
+        raise ValueError(f"{source} cannot be resumed: it was trained with {saved.optim.name}, not {config.optim.name}")
+
+
 def train(
     config: RunConfig,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     resume: str | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
-    """Train a run (see `Trainer`)."""
-    return Trainer(config, Path(out), resume=resume, callbacks=callbacks).fit()
+    """Train a run (see `Trainer`); without `out`, in runs/run or the first of runs/run-2, ... that is free."""
+    folder = default_run("run", resume=resume == "auto") if out is None else Path(out)
+    return Trainer(config, folder, resume=resume, callbacks=callbacks).fit()
