@@ -75,3 +75,13 @@ def test_hub_ids_are_downloaded_without_pickles(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(hub, "snapshot_download", download)
     assert load_pretrained("someone/model").folder == folder
     assert asked == ["someone/model", ["config.json", "model.safetensors", "tokenizer.json"]]
+
+
+def test_the_shipped_model_writes() -> None:
+    from unmask.pipeline import Pipeline
+    from unmask.pretrained import shipped_models
+
+    assert "shakespeare" in shipped_models()
+    (result,) = Pipeline.from_pretrained("shakespeare").generate("ROMEO:", length=24, seed=1)
+    assert result.text.startswith("ROMEO:")
+    assert len(result.tokens) == 24
