@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unmask.config import RunConfig
-from unmask.pretrained import atomic_folder, read_tensors, save_pretrained, write_tensors
+from unmask.pretrained import atomic_folder, read_model_config, read_tensors, save_pretrained, write_tensors
 from unmask.text.tokenizer import Tokenizer
 
 STATE_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors", "times.safetensors")
@@ -84,6 +84,23 @@ def load_trainer(folder: Path) -> tuple[TrainerState, dict[str, Tensor], dict[st
     raw = trainer / STATE_FILES[1]
     weights = read_tensors(raw if raw.is_file() else folder / "model.safetensors")
     return state, weights, read_tensors(trainer / STATE_FILES[2]), read_tensors(trainer / STATE_FILES[3])
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The checkpoint folder itself, or a run's last."""
+    found = folder if (folder / "trainer").is_dir() else folder / "checkpoints" / "last"
+    if not (found / "trainer").is_dir():
+        raise ValueError(f"{folder} holds nothing to resume: no trainer/ and no checkpoints/last/")
+    return found
+
+
+def check_resumable(source: Path, config: RunConfig) -> None:
+    """Refuse a checkpoint of another model or optimizer, before anything is written."""
+    saved, _, _ = read_model_config(source)
+    if saved.model != config.model:
+        raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
+    if saved.optim.name != config.optim.name:
+        raise ValueError(f"{source} cannot be resumed: it was trained with {saved.optim.name}, not {config.optim.name}")
 
 
 def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:

@@ -31,12 +31,19 @@ from unmask.pretrained import load_weights, named_weights, read_model_config, re
 from unmask.text.batches import Batches, eval_blocks
 from unmask.text.shards import Progress
 from unmask.training.callbacks import Callback, MetricsFile
-from unmask.training.checkpoint import Average, TrainerState, load_optimizers, load_trainer, save_checkpoint
+from unmask.training.checkpoint import (
+    Average,
+    TrainerState,
+    check_resumable,
+    find_checkpoint,
+    load_optimizers,
+    load_trainer,
+    save_checkpoint,
+)
 from unmask.training.optim import build_optimizers, set_lr
 from unmask.training.precision import resolve_precision
 from unmask.training.runs import default_run
-
-NOT_A_NUMBER = "{} is not a number: lower optim.lr or optim.muon_lr; the last checkpoint is good"
+from unmask.training.window import NOT_A_NUMBER, Window
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ class Trainer:
             self.average.update(named_weights(self.model), step)
         return {name: value / train.accumulate for name, value in sums.items()}
 
-    def _log(self, window: "Window") -> None:
+    def _log(self, window: Window) -> None:
         tokens = self.batches.rows * self.batches.length * self.config.train.accumulate * self.batches.world
         metrics = window.means(tokens)
         metrics["lr_scale"] = self.config.optim.lr_scale(self.state.step - 1, self.config.train.steps)
@@ -329,69 +336,11 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-class Window:
-    """Sums of metrics since the last log line, on the device, and the clock that goes with them."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.reset()
-
-    def reset(self) -> None:
-        """Start a new window."""
-        self.sums: dict[str, Tensor] = {}
-        self.steps, self.timed, self.seconds = 0, 0, 0.0
-        self.clock = time.monotonic()
-
-    def restart(self) -> None:
-        """Leave the time since the last step out of the speed."""
-        self.clock = time.monotonic()
-
-    def add(self, metrics: dict[str, Tensor]) -> None:
-        """One step."""
-        for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + value
-        now = time.monotonic()
-        self.seconds, self.clock, self.steps = self.seconds + now - self.clock, now, self.steps + 1
-
-    def check(self) -> None:
-        """Refuse to go on, or to save, with a loss that is not a number."""
-        if self.steps and not math.isfinite(float(self.sums["loss"])):
-            raise FloatingPointError(NOT_A_NUMBER.format("the loss"))
-
-    def means(self, tokens: int) -> dict[str, float]:
-        """Averages over the window, and a new window."""
-        self.check()
-        values = {name: float(value) / self.steps for name, value in self.sums.items()}
-        # reading the sums waits for the device: that time belongs to the steps
-        self.seconds += time.monotonic() - self.clock
-        values["tokens_per_second"] = tokens * self.steps / max(self.seconds, 1e-9)
-        values["seconds_per_step"] = self.seconds / self.steps
-        self.reset()
-        return values
-
-
 def plain(value: Any) -> Any:
     """Tuples as lists, for YAML."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def find_checkpoint(folder: Path) -> Path:
-    """The checkpoint folder itself, or a run's last."""
-    found = folder if (folder / "trainer").is_dir() else folder / "checkpoints" / "last"
-    if not (found / "trainer").is_dir():
-        raise ValueError(f"{folder} holds nothing to resume: no trainer/ and no checkpoints/last/")
-    return found
-
-
-def check_resumable(source: Path, config: RunConfig) -> None:
-    """Refuse a checkpoint of another model or optimizer, before anything is written."""
-    saved, _, _ = read_model_config(source)
-    if saved.model != config.model:
-        raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
-    if saved.optim.name != config.optim.name:
-        raise ValueError(f"{source} cannot be resumed: it was trained with {saved.optim.name}, not {config.optim.name}")
 
 
 def train(
