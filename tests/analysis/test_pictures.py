@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from unmask.analysis.canvas import Cell, cells, evenly, styled, wrapped
+from unmask.analysis.metrics import metric_rows
 from unmask.analysis.plots import plot_frames, plot_losses, smooth
 from unmask.pipeline import Pipeline
 from unmask.sampling.frame import State
@@ -41,6 +42,12 @@ def test_runs_without_metrics_are_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"phase": "train", "step": 1, "loss": 1.0, "nelbo": 1.0}) + "\n")
     plot_losses(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
     assert (tmp_path / "loss.png").is_file()
+
+
+def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"phase": "train", "step": 1}\n{"phase": "val", "step": 2, "nelbo": {"mean": 1.0}', "utf-8")
+    assert metric_rows(path) == [{"phase": "train", "step": 1}]
 
 
 def test_smoothing_has_no_bias_at_the_start() -> None:

@@ -1,6 +1,5 @@
 """Pictures of a run: its loss curve, and one generation frame by frame. Files are PNG or whatever the suffix says."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from unmask.analysis.canvas import cells, evenly, runs, wrapped
+from unmask.analysis.metrics import metric_rows
 from unmask.sampling.frame import Frame, State
 from unmask.text.tokenizer import Tokenizer
 
@@ -30,7 +30,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise ValueError(f"there is no {path}: is {path.parent} a run folder?")
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
+    rows = metric_rows(path)
     if not rows:
         raise ValueError(f"{path} is empty: the run has not logged anything yet")
     return rows

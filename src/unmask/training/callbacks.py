@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from unmask.analysis.metrics import metric_rows
 from unmask.evaluation.likelihood import Likelihood
 
 
@@ -48,8 +49,7 @@ class MetricsFile(Callback):
     def started(self, step: int, steps: int, facts: dict[str, Any]) -> None:
         """Keep what lies before `step`."""
         if self.path.is_file():
-            rows = [json.loads(line) for line in self.path.read_text("utf-8").splitlines() if line.endswith("}")]
-            kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
+            kept = [json.dumps(row) + "\n" for row in metric_rows(self.path) if row["step"] <= step]
             self.path.write_text("".join(kept) if step else "", "utf-8")
 
     def logged(self, step: int, metrics: dict[str, float]) -> None:
