@@ -4,7 +4,6 @@ A run is a `RunConfig`. It is read from YAML, JSON or the command line, checked 
 at the end of this file.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -22,8 +21,9 @@ from unmask.diffusion.denoiser import Denoiser, Subs
 from unmask.diffusion.objectives import OBJECTIVES, Objective
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.diffusion.times import TIMES, TimeSampler
-from unmask.sampling.loop import Sampler
-from unmask.sampling.samplers import SAMPLERS
+from unmask.names import check_known, nearest
+from unmask.sampling.sampler import Sampler
+from unmask.sampling.spec import read_sampler
 from unmask.text.corpus import Corpus
 from unmask.text.shards import Progress, TokenData, is_prepared, open_tokens, prepare, prepared_with
 from unmask.text.tokenizer import (
@@ -196,19 +196,6 @@ def config_keys(config: type = RunConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """' (did you mean ...?)' when something is near, else nothing."""
-    found = difflib.get_close_matches(word, list(words), 1, 0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
-
-
-def check_known(word: str, words: Iterable[str], what: str) -> None:
-    """Refuse a name that is not among the words."""
-    words = list(words)
-    if word not in words:
-        raise ValueError(f"there is no {what} {word!r}{nearest(word, words)}; there are {', '.join(words)}")
-
-
 def check_keys(values: Mapping[str, Any], prefix: str = "") -> None:
     """Refuse keys that no section has."""
     keys = config_keys()
@@ -337,12 +324,11 @@ def build_data(
     return replace(data, tokenizer=tokenizer)
 
 
-def build_sampler(name: str, schedule: str, tau: float = 0.9) -> Sampler:
-    """A sampler by name, following a schedule by name.
+def build_sampler(sampler: str, schedule: str, revise: str = "", block: int | None = None) -> Sampler:
+    """A sampler by name, following a schedule by name; see `read_sampler`.
 
     Raises:
-        ValueError: there is no such sampler; the nearest is suggested.
+        ValueError: an unknown name (the nearest is suggested), or a setting out of range.
     """
-    check_known(name, SAMPLERS, "sampler")
     check_known(schedule, SCHEDULES, "schedule")
-    return SAMPLERS[name][0](SCHEDULES[schedule](), tau)
+    return read_sampler(sampler, SCHEDULES[schedule](), revise, block)

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unmask.backbones.transformer import Transformer
-from unmask.config import RunConfig, nearest, read_config
+from unmask.config import RunConfig, read_config
+from unmask.names import nearest
 from unmask.text.tokenizer import Tokenizer
 
 FORMAT = 1

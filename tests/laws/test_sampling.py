@@ -1,5 +1,7 @@
 """Samplers on a known joint with its exact denoiser: those that claim exactness reach it."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 from joint import Joint, correlated_joint
@@ -11,12 +13,25 @@ from unmask.diffusion.schedules import SCHEDULES
 from unmask.sampling.controls import Controls
 from unmask.sampling.draws import Purpose, categorical, uniforms
 from unmask.sampling.frame import Frame, State
-from unmask.sampling.loop import Sampler, denoise
+from unmask.sampling.loop import denoise
 from unmask.sampling.redraw import redraw
-from unmask.sampling.rules import TopK
+from unmask.sampling.revisions import REVISIONS
+from unmask.sampling.sampler import Sampler
 from unmask.sampling.samplers import SAMPLERS
 
 SAMPLES = 6000
+
+
+def walk(
+    joint: Joint, canvas: torch.Tensor, sampler: Sampler, steps: list[int], controls: Controls | None = None
+) -> list[Frame]:
+    rows = len(canvas)
+    counts = torch.tensor(steps * rows if len(steps) == 1 else steps)
+    return list(
+        denoise(
+            joint, canvas, sampler, steps=counts, seeds=torch.arange(rows), controls=controls or Controls.of(rows)
+        )
+    )
 
 
 def sample(joint: Joint, sampler: Sampler, steps: int, samples: int = SAMPLES) -> torch.Tensor:
@@ -33,7 +48,28 @@ def sample(joint: Joint, sampler: Sampler, steps: int, samples: int = SAMPLES) -
     return last.tokens
 
 
-@pytest.mark.parametrize("name", ["random", "confidence", "entropy", "margin"])
+ONE_BY_ONE = [
+    "random",
+    "confidence",
+    "confidence:score_temperature=0.5",
+    "entropy",
+    "margin",
+    "left_to_right",
+    "first_hitting",
+    "threshold:tau=1",
+    "dynamic_threshold:high=1,low=1",
+    "factor:factor=0",
+    "entropy_bound:gamma=0",
+    "klass:tau=1",
+    "llada",
+    "llada:remasking=random",
+    "dream:alg=maskgit_plus",
+    "dream:alg=topk_margin,alg_temp=0.3",
+    "dream:alg=entropy",
+]
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_one_token_a_step_is_exact_in_every_order(name: str, seed: int) -> None:
     joint = correlated_joint(seed=seed)
@@ -41,16 +77,121 @@ def test_one_token_a_step_is_exact_in_every_order(name: str, seed: int) -> None:
     assert joint.total_variation(tokens) < joint.noise_floor(SAMPLES)
 
 
-def test_a_threshold_of_one_is_one_token_a_step_and_exact() -> None:
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("name", ["confidence", "ancestral", "threshold:tau=1", "first_hitting"])
+def test_blocks_are_exact_too(name: str, block: int) -> None:
     joint = correlated_joint()
-    tokens = sample(joint, build_sampler("threshold", "linear", 1.0), joint.length)
+    tokens = sample(joint, build_sampler(name, "linear", block=block), 300 if name == "ancestral" else joint.length)
     assert joint.total_variation(tokens) < joint.noise_floor(SAMPLES)
 
 
-def test_ancestral_is_exact_in_the_limit_of_many_steps() -> None:
+def test_scoring_the_drawn_token_is_biased() -> None:
+    """What LLaDA and Dream publish, one token a step: far from the joint, so the faithful mode is not the default."""
     joint = correlated_joint()
-    tokens = sample(joint, build_sampler("ancestral", "cosine_md4"), 500)
+    for name in ("llada:faithful=yes", "dream:alg=maskgit_plus,faithful=yes"):
+        tokens = sample(joint, build_sampler(name, "linear"), joint.length)
+        assert joint.total_variation(tokens) > 3 * joint.noise_floor(SAMPLES)
+
+
+@pytest.mark.parametrize(
+    "revise",
+    [
+        "",
+        "remdm_cap:eta=0.005",
+        "remdm_rescale:eta=0.005",
+        "remdm_loop:eta=0.005",
+        "forward_backward",
+        "dfm:scale=2",
+        "remdm_cap:eta=0.005+gibbs:sweeps=1",
+    ],
+)
+def test_ancestral_is_exact_in_the_limit_of_many_steps(revise: str) -> None:
+    joint = correlated_joint()
+    tokens = sample(joint, build_sampler("ancestral", "cosine_md4", revise), 500)
     assert joint.total_variation(tokens) < joint.noise_floor(SAMPLES)
+
+
+@dataclass(frozen=True)
+class ConstantRate:
+    """Reopens at a constant rate, whatever the noise allows."""
+
+    rate: float
+
+    def __call__(self, before: object, after: object, t: object, settled: object, confidence: torch.Tensor) -> object:
+        return torch.full_like(confidence, self.rate)
+
+
+def test_remasking_at_a_constant_rate_is_not_exact() -> None:
+    """The last step then reveals many at once."""
+    joint = correlated_joint()
+    sampler = replace(build_sampler("ancestral", "cosine_md4"), remask=ConstantRate(0.3))
+    assert joint.total_variation(sample(joint, sampler, 500)) > 3 * joint.noise_floor(SAMPLES)
+
+
+@pytest.mark.parametrize("revise", ["remdm_cap:eta=0.1", "remdm_rescale:eta=0.5", "dfm", "forward_backward"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_remasking_leaves_the_marginals_as_they_are(revise: str, schedule: str) -> None:
+    """The share of masks at each time is the schedule's own, to five standard errors."""
+    rows, length, steps = 400, 40, 12
+    joint = Joint(torch.ones(1, dtype=torch.float64), 1, length)
+    canvas = torch.full((rows, length), joint.mask_id)
+    frames = walk(joint, canvas, build_sampler("ancestral", schedule, revise), [steps])
+    reopened = 0
+    for frame in frames[1:-1]:
+        share = SCHEDULES[schedule]().masked(torch.tensor([1 - frame.step / steps]))
+        found = float((frame.tokens == joint.mask_id).double().mean())
+        error = float((share * (1 - share) / (rows * length)).sqrt())
+        assert abs(found - float(share)) < 5 * error + 1e-6
+        reopened += int((frame.states == State.REMASKED).sum())
+    assert reopened > 100
+
+
+@pytest.mark.parametrize("revise", ["remdm_cap:eta=0.2", "remdm_conf", "dfm"])
+def test_remasking_keeps_the_count_of_top_k(revise: str) -> None:
+    """What is reopened is made up for in the same step; only when more is reopened than may stay masked is it more."""
+    length, steps = 37, 9
+    joint = Joint(torch.ones(1, dtype=torch.float64), 1, length)
+    canvas = torch.full((5, length), joint.mask_id)
+    for frame in walk(joint, canvas, build_sampler("random", "linear", revise), [steps]):
+        masked = (frame.tokens == joint.mask_id).sum(-1)
+        stay = int(length * (1 - frame.step / steps) + 0.5)
+        reopened = (frame.states == State.REMASKED).sum(-1)
+        assert (masked == reopened.clamp(min=stay)).all()
+
+
+def test_gibbs_sweeps_repair_a_parallel_step() -> None:
+    joint = correlated_joint()
+    tokens = sample(joint, build_sampler("random", "linear", "gibbs:sweeps=30"), 1)
+    assert joint.total_variation(tokens) < joint.noise_floor(SAMPLES)
+
+
+@pytest.mark.parametrize("revise", ["verify:tau=0.5", "self_correct:rounds=6,share=0.5"])
+def test_second_looks_make_likelier_texts(revise: str) -> None:
+    """All tokens at once, then the second look: mean log p of the texts under the true joint, in nats."""
+    joint = correlated_joint()
+    plain, looked = (
+        joint.probs[joint.index(sample(joint, build_sampler("threshold:tau=0", "linear", name), 10))].log().mean()
+        for name in ("", revise)
+    )
+    assert looked > plain + 0.3
+
+
+def test_first_hitting_times_are_those_of_the_noise() -> None:
+    """Each token's time of reveal, seen through m, is uniform: 3 x 2000 times, Kolmogorov-Smirnov at 1e-4."""
+    rows, length = 2000, 3
+    joint = Joint(torch.ones(1, dtype=torch.float64), 1, length)
+    schedule = SCHEDULES["cosine_md4"]()
+    canvas = torch.full((rows, length), joint.mask_id)
+    frames = walk(joint, canvas, build_sampler("first_hitting", "cosine_md4"), [10])
+    new = [frame.t for frame in frames[1:4]]
+    # the last reveal's time is not in a frame, which says 0 when the row is done
+    times = torch.stack(new[:2]).double()
+    shares = schedule.masked(times)
+    largest, second = shares[0] ** length, (shares[1] / shares[0]) ** (length - 1)
+    for sample_ in (largest, second):
+        ordered = sample_.sort().values
+        grid = torch.arange(1, rows + 1) / rows
+        assert float((ordered - grid).abs().max()) < 2.2 / rows**0.5
 
 
 def test_one_parallel_step_is_not_exact() -> None:
@@ -113,15 +254,10 @@ def test_reveals_per_step_follow_the_schedule(schedule: str, steps: int) -> None
 
 
 def test_the_last_linear_steps_reveal_no_more_than_the_first() -> None:
-    rule = TopK(SCHEDULES["linear"]())
     length, steps = 100, 30
-    masked = torch.ones(1, length, dtype=torch.bool)
-    counts = []
-    for step in range(steps):
-        s = torch.tensor([1 - (step + 1) / steps])
-        count = int(rule.count(masked, s, torch.tensor([length]))[0])
-        masked[0, masked[0].nonzero()[:count, 0]] = False
-        counts.append(count)
+    joint = Joint(torch.ones(1, dtype=torch.float64), 1, length)
+    frames = walk(joint, torch.full((1, length), joint.mask_id), build_sampler("confidence", "linear"), [steps])
+    counts = [int((frame.states == State.NEW).sum()) for frame in frames[1:]]
     assert sum(counts) == length
     assert set(counts) <= {3, 4}
 
@@ -179,32 +315,36 @@ def test_categorical_has_the_distributions_frequencies() -> None:
     torch.testing.assert_close(found, probs, rtol=0, atol=0.008)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_frames_tell_the_truth(name: str) -> None:
-    """Prompts never change, revealed tokens never change, states say what happened, no mask is left."""
+COMBINATIONS = [
+    *((name, "", None) for name in SAMPLERS),
+    *(("random", revise, None) for revise in REVISIONS),
+    *(("threshold:tau=0.6", revise, 2) for revise in REVISIONS),
+    ("ancestral", "remdm_loop+self_correct", None),
+    ("entropy", "verify+remdm_conf", 3),
+    ("klass", "dfm+gibbs:sites=2", 2),
+]
+
+
+@pytest.mark.parametrize(("name", "revise", "block"), COMBINATIONS)
+def test_frames_tell_the_truth(name: str, revise: str, block: int | None) -> None:
+    """Prompts never change, settled tokens change only where they were reopened, states say what happened, no mask is left."""
     joint = correlated_joint(kinds=3, length=5)
     canvas = torch.full((4, 5), joint.mask_id)
     canvas[:, 2] = 1
     canvas[3] = torch.tensor([0, 1, 1, 2, 0])
-    frames: list[Frame] = list(
-        denoise(
-            joint,
-            canvas,
-            build_sampler(name, "cosine"),
-            steps=torch.tensor([1, 3, 9, 4]),
-            seeds=torch.arange(4),
-            controls=Controls.of(4),
-        )
-    )
+    frames = walk(joint, canvas, build_sampler(name, "cosine", revise, block), [1, 3, 9, 4])
     for before, after in zip(frames, frames[1:], strict=False):
-        new = after.states == State.NEW
-        assert ((before.tokens == after.tokens) | new).all()
+        new, reopened = after.states == State.NEW, after.states == State.REMASKED
+        masked = (after.states == State.MASKED) | reopened
+        assert ((before.tokens == after.tokens) | new | reopened).all()
         assert (before.tokens[new] == joint.mask_id).all()
-        assert ((after.tokens == joint.mask_id) == (after.states == State.MASKED)).all()
+        assert revise or not reopened.any()
+        assert ((after.tokens == joint.mask_id) == masked).all()
         assert (after.nfe >= before.nfe).all()
         assert (after.t <= before.t).all()
-    assert (frames[-1].tokens != joint.mask_id).all()
-    assert (frames[-1].states[canvas != joint.mask_id] == State.PROMPT).all()
-    assert (frames[-1].tokens[canvas != joint.mask_id] == canvas[canvas != joint.mask_id]).all()
-    assert ((frames[-1].confidence > 0) & (frames[-1].confidence <= 1)).all()
-    assert frames[-1].nfe[3] == 0
+    last = frames[-1]
+    assert (last.tokens != joint.mask_id).all()
+    assert (last.states[canvas != joint.mask_id] == State.PROMPT).all()
+    assert (last.tokens[canvas != joint.mask_id] == canvas[canvas != joint.mask_id]).all()
+    assert ((last.confidence > 0) & (last.confidence <= 1)).all()
+    assert last.nfe[3] == 0

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from unmask.config import RunConfig, check_keys, check_known, read_config
+from unmask.config import RunConfig, check_keys, read_config
+from unmask.names import check_known
 
 
 def recipe_names() -> list[str]:

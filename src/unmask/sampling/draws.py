@@ -17,6 +17,11 @@ class Purpose(IntEnum):
 
     SCORE = 1
     TOKEN = 2
+    ORDER = 3
+    REMASK = 4
+    REVIEW = 5
+    TIME = 6
+    PLACE = 7
 
 
 def uniforms(seeds: Int[Tensor, " B"], step: int, length: int, purpose: Purpose) -> Float[Tensor, "B L"]:

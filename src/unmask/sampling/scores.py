@@ -6,45 +6,47 @@ draw biases even one-by-one sampling (on a small joint by a total variation of 0
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unmask.types import Logits
+from unmask.sampling.step import Candidates, steady
 
-Score = Callable[[Logits, Float[Tensor, " N"]], Float[Tensor, " N"]]
+Score = Callable[[Candidates], Float[Tensor, " N"]]
 
 
-def confidence(log_probs: Logits, u: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+def confidence(seen: Candidates) -> Float[Tensor, " N"]:
     """The largest probability."""
-    return steady(log_probs.double().amax(-1).exp(), u)
+    return steady(seen.log_probs.amax(-1).double().exp(), seen.u)
 
 
-def entropy(log_probs: Logits, u: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+def entropy(seen: Candidates) -> Float[Tensor, " N"]:
     """Minus the entropy, nats."""
-    log_probs = log_probs.double()
-    return steady(torch.xlogy(log_probs.exp(), log_probs.exp()).sum(-1), u)
+    log_probs = seen.log_probs
+    # where p = 0, p log p is 0, not -inf times 0
+    terms = log_probs.exp() * log_probs.clamp(min=-1e4)
+    return steady(terms.double().sum(-1), seen.u)
 
 
-def margin(log_probs: Logits, u: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+def margin(seen: Candidates) -> Float[Tensor, " N"]:
     """The largest probability minus the second."""
-    first, second = log_probs.double().topk(2, -1).values.exp().unbind(-1)
-    return steady(first - second, u)
+    first, second = seen.log_probs.topk(2, -1).values.double().exp().unbind(-1)
+    return steady(first - second, seen.u)
 
 
-def random(log_probs: Logits, u: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+def random(seen: Candidates) -> Float[Tensor, " N"]:
     """Uniform on (0, 1): every order alike, as in the training."""
-    return u
+    return seen.u.double()
 
 
-def steady(score: Float[Tensor, " N"], u: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """To the nearest 2^-14, ties by chance.
-
-    An empty canvas gives every position the same distribution up to rounding errors, which depend on the batch; so errors
-    far smaller than any difference worth heeding must not choose the order.
-    """
-    grid = 2.0**14
-    return (score * grid).round() / grid + u / (2 * grid)
+def position(seen: Candidates) -> Float[Tensor, " N"]:
+    """From left to right."""
+    return -seen.place.double()
 
 
-SCORES: dict[str, Score] = {"confidence": confidence, "entropy": entropy, "margin": margin, "random": random}
+SCORES: dict[str, Score] = {
+    "confidence": confidence,
+    "entropy": entropy,
+    "margin": margin,
+    "random": random,
+    "position": position,
+}

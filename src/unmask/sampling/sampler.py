@@ -1,0 +1,47 @@
+"""A sampler: which positions are revealed when, and which are reopened."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unmask.diffusion.schedules import Schedule
+from unmask.sampling.clocks import Clock, Even
+from unmask.sampling.remasking import Remask
+from unmask.sampling.review import Review
+from unmask.sampling.rules import UnmaskRule
+from unmask.sampling.scores import Score
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Small parts that go together in any combination.
+
+    Attributes:
+        schedule: how much is masked at each time.
+        score: how ready a position is.
+        rule: which are revealed at each step.
+        adaptive: whether the rule itself decides when to stop; then `steps` is only a cap.
+        remask: how often settled positions are reopened while the canvas fills; None: never.
+        review: what is looked at again; None: nothing.
+        block: positions that are filled before the next ones are begun, from left to right; None: all at once.
+        clock: the times of the steps.
+        window: predictions whose drift the rule wants to see.
+        scores: what the score sees: the model's distribution, or that after temperature and truncation (as Dream's).
+        drawn: whether the score sees the token that was drawn (as published by LLaDA and Dream; biased, see scores.py).
+    """
+
+    schedule: Schedule
+    score: Score
+    rule: UnmaskRule
+    adaptive: bool = False
+    remask: Remask | None = None
+    review: Review | None = None
+    block: int | None = None
+    clock: Clock = field(default_factory=Even)
+    window: int = 0
+    scores: Literal["model", "controlled"] = "model"
+    drawn: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a block of nothing."""
+        if self.block is not None and self.block < 1:
+            raise ValueError(f"block must be at least 1, not {self.block}")
