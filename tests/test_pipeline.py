@@ -91,7 +91,7 @@ def test_a_uniform_model_generates_too(corpus_file: Path, tmp_path: Path) -> Non
         ({"seed": -1}, "seed must be between"),
         ({"temperature": -0.1}, "temperature must be"),
         ({"sampler": "treshold"}, "did you mean threshold"),
-        ({"sampler": "threshold", "tau": 2.0}, "tau must be in"),
+        ({"sampler": "threshold:tau=2"}, "tau must be in"),
     ],
 )
 def test_what_cannot_be_done_is_said(pipe: Pipeline, options: dict[str, object], message: str) -> None:

@@ -115,6 +115,27 @@ def test_data_prepare_and_show(tmp_path: Path, corpus_file: Path, capsys: pytest
     assert "280" in err
 
 
+def test_edit_and_score(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(trained)
+    code, out, _ = call(capsys, "edit", model, "To be, or not", "--span", "be", "--keep", "To", "--json")
+    assert code == 0
+    (sample,) = json.loads(out)["samples"]
+    assert sample["text"].startswith("To ")
+    assert sample["text"].endswith(", or not")
+    code, out, _ = call(capsys, "edit", model, "To be, or not", "--share", "0.3", "--revise", "gibbs:sweeps=2")
+    assert code == 0
+    assert len(out.strip("\n")) == 13
+    code, out, _ = call(capsys, "score", model, "To [MASK], or not", "--fill", "be")
+    assert code == 0
+    assert "-log p <=" in out
+    code, out, _ = call(capsys, "score", model, "To be", "--json")
+    assert json.loads(out)["nfe"] == 16
+    options = ["--sampler", "entropy_bound:gamma=0.5", "--revise", "remdm_conf+self_correct", "--best-of", "3"]
+    code, out, _ = call(capsys, "fill", model, "To [MASK:2-4], or", *options, "--stop", "q", "--force", "b")
+    assert code == 0
+    assert "b" in out
+
+
 def test_a_demo_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out_folder = tmp_path / "demo"
     code, out, err = call(capsys, "demo", "--out", str(out_folder), "--steps", "2")
@@ -135,7 +156,7 @@ def test_a_demo_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
 
 
-@pytest.mark.parametrize("what", ["recipes", "samplers", "models"])
+@pytest.mark.parametrize("what", ["recipes", "samplers", "revisions", "models"])
 def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "list", what)
     assert code == 0
@@ -163,6 +184,15 @@ BAD = [
     (["generate", "MODEL", "--steps", "0"], "steps must be at least 1"),
     (["generate", "MODEL", "--steps", "x"], "invalid int value"),
     (["generate", "MODEL", "--sampler", "confidenc"], "did you mean confidence?"),
+    (["generate", "MODEL", "--sampler", "threshold:tau=2"], "tau must be in [0, 1]"),
+    (["generate", "MODEL", "--sampler", "entropy_bound:gamma=-1"], "gamma must be 0 or more"),
+    (["generate", "MODEL", "--revise", "gibs"], "did you mean gibbs?"),
+    (["generate", "MODEL", "--force", "not", "--ban", "n"], "'not' is forced, but its token"),
+    (["generate", "MODEL", "--block", "0"], "block must be at least 1"),
+    (["edit", "MODEL", "To be"], "either a span or a share"),
+    (["edit", "MODEL", "To be", "--span", "not"], "does not occur"),
+    (["score", "MODEL", "To [MASK]", "--fill", "a", "--fill", "b"], "1 holes, but 2 fills"),
+    (["fill", "MODEL", "[MASK:9-4]"], "at least 1"),
     (["generate", "MODEL", "--prompt", "To be, or not to be"], "leaves nothing to fill"),
     (["generate", "MODEL", "--prompt", "\u00e9"], "not in the character tokenizer"),
     (["fill", "MODEL", "[MASK:0]"], "at least 1"),

@@ -69,7 +69,9 @@ def test_threshold_and_factor(case: tuple[torch.Tensor, torch.Tensor], tau: floa
     assert (Threshold(tau)(score, step) == by_row(masked, sure)).all()
     assert (Factor(factor)(score, step) == by_row(masked, together)).all()
     assert (DynamicThreshold(tau, tau)(score, step) == by_row(masked, sure)).all()
-    assert (One()(score, step) == by_row(masked, [set(order_of(*pair)[:1]) for pair in zip(score, masked)])).all()
+    assert (
+        One()(score, step) == by_row(masked, [set(order_of(*pair)[:1]) for pair in zip(score, masked, strict=True)])
+    ).all()
 
 
 @settings(max_examples=60, deadline=None)

@@ -28,9 +28,7 @@ def walk(
     rows = len(canvas)
     counts = torch.tensor(steps * rows if len(steps) == 1 else steps)
     return list(
-        denoise(
-            joint, canvas, sampler, steps=counts, seeds=torch.arange(rows), controls=controls or Controls.of(rows)
-        )
+        denoise(joint, canvas, sampler, steps=counts, seeds=torch.arange(rows), controls=controls or Controls.of(rows))
     )
 
 

@@ -42,7 +42,9 @@ def draws(logits: Tensor, temperature: float, step: int) -> Tensor:
     return categorical((logits / temperature).reshape(-1, vocab), u.flatten()).view(rows, length)
 
 
-def llada(tokens: Tensor, steps: int, block_length: int, temperature: float, cfg_scale: float, remasking: str) -> Tensor:
+def llada(
+    tokens: Tensor, steps: int, block_length: int, temperature: float, cfg_scale: float, remasking: str
+) -> Tensor:
     tokens = tokens.clone()
     given = tokens != MASK
     blocks = (LENGTH - PROMPT) // block_length
@@ -72,7 +74,9 @@ def llada(tokens: Tensor, steps: int, block_length: int, temperature: float, cfg
     return tokens
 
 
-def dream(tokens: Tensor, steps: int, alg: str, temperature: float, alg_temp: float, top_p: float, eps: float) -> Tensor:
+def dream(
+    tokens: Tensor, steps: int, alg: str, temperature: float, alg_temp: float, top_p: float, eps: float
+) -> Tensor:
     tokens, rows = tokens.clone(), len(tokens)
     times = torch.linspace(1, eps, steps + 1)
     for i in range(steps):
@@ -124,7 +128,12 @@ def ours(tokens: Tensor, sampler: str, steps: int, controls: Controls) -> Tensor
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 0.6])
 @pytest.mark.parametrize(
     ("steps", "block_length", "cfg_scale", "remasking"),
-    [(24, 24, 0.0, "low_confidence"), (7, 24, 0.0, "random"), (9, 8, 0.0, "low_confidence"), (10, 12, 1.5, "low_confidence")],
+    [
+        (24, 24, 0.0, "low_confidence"),
+        (7, 24, 0.0, "random"),
+        (9, 8, 0.0, "low_confidence"),
+        (10, 12, 1.5, "low_confidence"),
+    ],
 )
 def test_llada(temperature: float, steps: int, block_length: int, cfg_scale: float, remasking: str) -> None:
     tokens = prompts(4)

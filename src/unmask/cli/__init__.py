@@ -12,10 +12,12 @@ COMMANDS = {
     "train": "train a recipe or a YAML file",
     "generate": "write text from a prompt",
     "fill": "fill the holes of a text",
+    "edit": "rewrite parts of a text",
+    "score": "how likely a text is, or what fills its holes",
     "evaluate": "bound the likelihood of held-out text, and judge samples",
     "plot": "draw a run's loss and one generation",
     "data": "prepare a corpus, or look at a prepared one",
-    "list": "the recipes, samplers and models there are",
+    "list": "the recipes, samplers, revisions and models there are",
     "doctor": "what this machine and installation can do",
 }
 

@@ -1,17 +1,19 @@
-"""unmask list recipes|samplers|models."""
+"""unmask list recipes|samplers|revisions|models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from unmask.cli.options import Parser, print_json
 from unmask.pretrained import shipped_models
 from unmask.recipes import recipe_names, recipe_text
+from unmask.sampling.revisions import REVISIONS
 from unmask.sampling.samplers import SAMPLERS
+from unmask.sampling.spec import example, parameters
 
 
 def run(argv: Sequence[str]) -> int:
     """List."""
     parser = Parser("list", "What there is to choose from.")
-    parser.add_argument("what", choices=("recipes", "samplers", "models"))
+    parser.add_argument("what", choices=("recipes", "samplers", "revisions", "models"))
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse(argv)
     match arguments.what:
@@ -19,7 +21,9 @@ def run(argv: Sequence[str]) -> int:
             # a recipe's first comment says what it is for
             found = {name: recipe_text(name).splitlines()[0].removeprefix("# ") for name in recipe_names()}
         case "samplers":
-            found = {name: text for name, (_, text) in SAMPLERS.items()}
+            found = described(SAMPLERS)
+        case "revisions":
+            found = described(REVISIONS)
         case _:
             found = dict.fromkeys(shipped_models(), "shipped with the package")
     if arguments.json:
@@ -31,3 +35,9 @@ def run(argv: Sequence[str]) -> int:
     if not found:
         print("none are shipped: train one with unmask demo")
     return 0
+
+
+def described(table: Mapping[str, Callable[..., object]]) -> dict[str, str]:
+    """Each name with its settings and what it does."""
+    first_lines = {name: (builder.__doc__ or "").splitlines()[0] for name, builder in table.items()}
+    return {example(name, parameters(builder)): first_lines[name] for name, builder in table.items()}

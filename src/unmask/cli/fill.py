@@ -12,7 +12,7 @@ def run(argv: Sequence[str]) -> int:
     """Fill."""
     parser = Parser(
         "fill",
-        "Fill holes: [MASK] is one token, [MASK:9] nine; the text on both sides is read.",
+        "Fill holes: [MASK] is one token, [MASK:9] nine, [MASK:4-9] four to nine; the text on both sides is read.",
         'example:\n  unmask fill runs/shakespeare-demo "To be, or [MASK:9] to be" --live',
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
@@ -20,6 +20,6 @@ def run(argv: Sequence[str]) -> int:
     add_sampling(parser)
     add_output(parser)
     arguments = parser.parse(argv)
-    template = parse_template(arguments.text)
+    parse_template(arguments.text)  # a malformed hole is said before the model is loaded
     pipe = Pipeline.from_pretrained(arguments.model, arguments.device)
-    return show(pipe, template, sampling_options(arguments), arguments)
+    return show(pipe, pipe.request_infill(arguments.text, **sampling_options(arguments)), arguments)

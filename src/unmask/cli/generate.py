@@ -1,11 +1,11 @@
 """unmask generate MODEL: text from a prompt."""
 
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from unmask.cli.options import MODEL_HELP, Parser, add_output, add_sampling, note, print_json, sampling_options
-from unmask.pipeline import Generation, Pipeline, SamplingOptions
-from unmask.text.template import Template
+from unmask.pipeline import Generation, Pipeline, Request
 
 
 def run(argv: Sequence[str]) -> int:
@@ -24,23 +24,21 @@ def run(argv: Sequence[str]) -> int:
     add_output(parser)
     arguments = parser.parse(argv)
     pipe = Pipeline.from_pretrained(arguments.model, arguments.device)
-    template = pipe.generate_template(arguments.prompt, arguments.suffix, arguments.length)
-    return show(pipe, template, sampling_options(arguments), arguments)
+    options = sampling_options(arguments)
+    request = pipe.request_generate(arguments.prompt, suffix=arguments.suffix, length=arguments.length, **options)
+    return show(pipe, request, arguments)
 
 
-def show(pipe: Pipeline, template: Template, options: SamplingOptions, arguments: object) -> int:
-    """Denoise a template and print it as the output options say."""
-    from argparse import Namespace
-
-    assert isinstance(arguments, Namespace)
-    frames = pipe.denoise(template, **options)
+def show(pipe: Pipeline, request: Request, arguments: Namespace, spent: int = 0) -> int:
+    """Do what is asked and print it as the output options say; `spent` forward passes were needed before."""
+    job = pipe.stream(request)
     if arguments.live:
         from unmask.cli.live import watch
 
-        seen = watch(frames, pipe.tokenizer)
+        seen = watch(job, pipe.tokenizer)
     else:
-        seen = list(frames)
-    generations = pipe.generations(template, seen[-1], options.get("seed", 0))
+        seen = list(job)
+    generations = [replace(item, nfe=item.nfe + spent) for item in job.results[0]]
     if arguments.picture:
         from unmask.analysis.plots import plot_frames
 

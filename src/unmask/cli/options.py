@@ -44,20 +44,46 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     """The options of `Pipeline.generate`, under the same names."""
     group = parser.add_argument_group("sampling")
     group.add_argument("--num-samples", type=int, default=1, metavar="N", help="how many texts (default: 1)")
+    group.add_argument("--best-of", type=int, metavar="N", help="write N, show those with the best bounds")
     group.add_argument(
         "--steps", type=int, metavar="N", help=f"denoising steps (default: one a token, at most {DEFAULT_STEPS})"
     )
     group.add_argument(
-        "--sampler", default="confidence", metavar="NAME", help="see unmask list samplers (default: confidence)"
+        "--sampler",
+        default="confidence",
+        metavar="NAME",
+        help="see unmask list samplers; settings follow a colon, as in threshold:tau=0.8 (default: confidence)",
     )
+    group.add_argument(
+        "--revise", default="", metavar="NAME", help="mend the text; see unmask list revisions (default: do not)"
+    )
+    group.add_argument("--block", type=int, metavar="N", help="fill N tokens before the next (default: all at once)")
     group.add_argument("--schedule", metavar="NAME", help="how many are revealed when (default: the model's own)")
+    group.add_argument("--seed", type=int, default=0, help="sample i uses seed + i (default: 0)")
+    group = parser.add_argument_group("choice of tokens")
     group.add_argument(
         "--temperature", type=float, default=0.8, metavar="T", help="0 takes the likeliest (default: 0.8)"
     )
     group.add_argument("--top-k", type=int, default=0, metavar="K", help="keep the K likeliest tokens (default: all)")
     group.add_argument("--top-p", type=float, default=1.0, metavar="P", help="keep this much probability (default: 1)")
-    group.add_argument("--tau", type=float, default=0.9, help="the threshold sampler's confidence (default: 0.9)")
-    group.add_argument("--seed", type=int, default=0, help="sample i uses seed + i (default: 0)")
+    group.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P", help="keep tokens this share as likely as the likeliest"
+    )
+    group.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="above 1: fewer tokens that are there already",
+    )
+    group.add_argument(
+        "--guidance", type=float, default=0.0, metavar="W", help="heed the prompt more; twice the work (default: 0)"
+    )
+    group.add_argument(
+        "--ban", action="append", default=[], metavar="TEXT", help="a token that must not come (may be repeated)"
+    )
+    group.add_argument("--force", action="append", default=[], metavar="TEXT", help="a text that must come (same)")
+    group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text (same)")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -73,13 +99,21 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
     """The options that `add_sampling` read."""
     return SamplingOptions(
         num_samples=arguments.num_samples,
+        best_of=arguments.best_of,
         steps=arguments.steps,
         sampler=arguments.sampler,
+        revise=arguments.revise,
+        block=arguments.block,
         schedule=arguments.schedule,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
-        tau=arguments.tau,
+        min_p=arguments.min_p,
+        repetition_penalty=arguments.repetition_penalty,
+        guidance=arguments.guidance,
+        banned=arguments.ban,
+        forced=arguments.force,
+        stop=arguments.stop,
         seed=arguments.seed,
     )
 

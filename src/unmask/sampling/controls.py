@@ -95,9 +95,7 @@ class Controls:
         bias = None
         if widths:
             none = [torch.zeros(len(part.top_k), widths[0]) for part in parts]
-            bias = torch.cat(
-                [zero if part.bias is None else part.bias for part, zero in zip(parts, none, strict=True)]
-            )
+            bias = torch.cat([zero if part.bias is None else part.bias for part, zero in zip(parts, none, strict=True)])
         return Controls(**tensors, bias=bias, hooks=parts[0].hooks)
 
     def row(self, index: int) -> "Controls":
@@ -108,9 +106,7 @@ class Controls:
     def to(self, device: torch.device) -> "Controls":
         """The same on another device."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(
-            self, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
-        )
+        return replace(self, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})
 
     def shape(
         self, log_probs: Logits, tokens: Tokens, visible: Positions, owner: Int[Tensor, " N"], place: Int[Tensor, " N"]
@@ -160,9 +156,7 @@ def truncate(
     return torch.full_like(log_probs, -torch.inf).scatter(-1, order, ordered.masked_fill(~keep, -torch.inf))
 
 
-def token_bias(
-    vocab_size: int, bias: Mapping[int, float], banned: Sequence[int] = ()
-) -> Float[Tensor, " V"] | None:
+def token_bias(vocab_size: int, bias: Mapping[int, float], banned: Sequence[int] = ()) -> Float[Tensor, " V"] | None:
     """A row of bias from single tokens' values; None if there are none.
 
     Raises:

@@ -68,9 +68,7 @@ class Predictions:
         self._log_probs = fresh
         return fresh
 
-    def _ask(
-        self, tokens: Tokens, wanted: Positions, t: Times, rows: Int[Tensor, " R"], everyone: bool
-    ) -> Logits:
+    def _ask(self, tokens: Tokens, wanted: Positions, t: Times, rows: Int[Tensor, " R"], everyone: bool) -> Logits:
         lengths = self.lengths if everyone else self.lengths[rows]
         canvas, select, t = (part if everyone else part[rows] for part in (tokens, wanted, t))
         guided = torch.zeros(0, dtype=torch.long, device=rows.device)

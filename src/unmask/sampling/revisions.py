@@ -24,9 +24,7 @@ def remdm_conf(sampler: Sampler) -> Sampler:
     return remasking(sampler, LeastSure())
 
 
-def remdm_loop(
-    sampler: Sampler, eta: float = 0.02, on: float = 0.55, off: float = 0.05, alpha: float = 0.9
-) -> Sampler:
+def remdm_loop(sampler: Sampler, eta: float = 0.02, on: float = 0.55, off: float = 0.05, alpha: float = 0.9) -> Sampler:
     """The canvas is filled to the share alpha, mended there between the times on and off, and completed (ReMDM)."""
     plateau = Plateau(eta, on, off)
     if not 0 < alpha < 1:

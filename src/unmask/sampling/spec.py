@@ -53,7 +53,7 @@ def read_call(
     return table[name], values
 
 
-def parameters(builder: Callable[..., Sampler]) -> dict[str, Any]:
+def parameters(builder: Callable[..., object]) -> dict[str, Any]:
     """The settings of a sampler or revision, with their defaults."""
     named = list(inspect.signature(builder).parameters.values())[1:]
     return {parameter.name: parameter.default for parameter in named}

@@ -58,6 +58,14 @@ class Tokenizer:
             raise self._unknown(texts) or error from None
         return [encoding.ids for encoding in encodings]
 
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text, and the characters [start, end) that each stands for."""
+        try:
+            encoding = self.backend.encode(text, add_special_tokens=False)
+        except Exception as error:  # the library raises nothing narrower
+            raise self._unknown([text]) or error from None
+        return encoding.ids, encoding.offsets
+
     def decode(self, ids: Iterable[int], mask: str = "") -> str:
         """Ids to text; masks are shown as `mask`, <|endoftext|> as nothing."""
         runs: list[str] = []

@@ -1,0 +1,16 @@
+"""Text to text: generate, infill, edit, score, stream."""
+
+from unmask.pipeline.options import DEFAULT_STEPS, SamplingOptions
+from unmask.pipeline.pipeline import Pipeline, choose_device, default_device
+from unmask.pipeline.results import Generation, Request, Score
+
+__all__ = [
+    "DEFAULT_STEPS",
+    "Generation",
+    "Pipeline",
+    "Request",
+    "SamplingOptions",
+    "Score",
+    "choose_device",
+    "default_device",
+]

@@ -1,0 +1,182 @@
+"""Requests of one kind on their way: frames first, texts when they are done."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from unmask.config import build_corruption, build_sampler
+from unmask.diffusion.schedules import SCHEDULES
+from unmask.pipeline.options import DEFAULT_STEPS, Settings
+from unmask.pipeline.results import Generation, Request
+from unmask.pipeline.scoring import fill_bound
+from unmask.pipeline.stopping import Ending, Stopper, trimmed
+from unmask.sampling.controls import Controls
+from unmask.sampling.frame import Frame
+from unmask.sampling.loop import denoise
+from unmask.sampling.placing import place_words
+from unmask.sampling.redraw import redraw
+
+if TYPE_CHECKING:
+    from unmask.pipeline.pipeline import Pipeline
+
+BOUND_DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One canvas of a job."""
+
+    request: int
+    sample: int
+    canvas: list[int]
+    holes: list[tuple[int, int]]
+    seed: int
+    steps: int
+    settings: Settings
+
+    @property
+    def ending(self) -> Ending:
+        """Where its text may end early."""
+        start, size = self.holes[-1] if self.holes else (0, 0)
+        last = start + size == len(self.canvas) and size > 0
+        return Ending(start if last else None, tuple(self.settings.stop), self.settings.end_id)
+
+
+class Job:
+    """Requests that share a sampler, filled together.
+
+    Iterating yields the frames of all rows; `results` has the texts of each request once the frames are through.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(self, pipe: "Pipeline", requests: Sequence[Request]) -> None:
+        self.pipe, self.requests = pipe, requests
+        self.settings = [Settings(request.options, pipe.tokenizer) for request in requests]
+        name, revise, block, schedule, _ = self.settings[0].plan
+        self.schedule = schedule or pipe.config.diffusion.schedule
+        self.sampler = build_sampler(name, self.schedule, revise, block)
+        self.rows = [row for number in range(len(requests)) for row in self._rows(number)]
+        self.stopper = Stopper(pipe.tokenizer, [row.ending for row in self.rows])
+        self.results: list[list[Generation]] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        pipe, rows, device = self.pipe, self.rows, self.pipe.device
+        lengths = torch.tensor([len(row.canvas) for row in rows], device=device)
+        width = int(lengths.max())
+        padding = pipe.tokenizer.mask_id
+        canvas = torch.tensor([row.canvas + [padding] * (width - len(row.canvas)) for row in rows], device=device)
+        seeds = torch.tensor([row.seed for row in rows], device=device)
+        steps = torch.tensor([row.steps for row in rows], device=device)
+        controls = Controls.join([row.settings.controls for row in rows]).to(device)
+        words = [row.settings.forced for row in rows]
+        placed = torch.zeros_like(seeds)
+        if any(words):
+            canvas, placed = place_words(pipe.denoiser, canvas, words, seeds=seeds, lengths=lengths)
+        if pipe.config.diffusion.corruption == "uniform":
+            config = pipe.config.diffusion
+            corruption = build_corruption(config, pipe.tokenizer.vocab_size, pipe.tokenizer.mask_id)
+            frames = redraw(
+                pipe.denoiser, canvas, corruption, steps=steps, seeds=seeds, controls=controls, lengths=lengths
+            )
+        else:
+            frames = denoise(
+                pipe.denoiser,
+                canvas,
+                self.sampler,
+                steps=steps,
+                seeds=seeds,
+                controls=controls,
+                lengths=lengths,
+                trained_with=SCHEDULES[pipe.config.diffusion.schedule](),
+                stop=self.stopper if any(row.ending.start is not None for row in rows) else None,
+            )
+        frame = None
+        for frame in frames:
+            yield frame
+        assert frame is not None
+        self.results = self._finish(frame, placed.tolist())
+
+    def _rows(self, number: int) -> Iterator[Row]:
+        """The rows of a request: every sample in every layout."""
+        settings, layout = self.settings[number], self.requests[number].layout
+        for sample in range(settings.candidates):
+            for canvas, holes in zip(layout.canvases, layout.holes, strict=True):
+                masks = sum(size for _, size in holes)
+                default = masks if self.sampler.adaptive else min(masks, DEFAULT_STEPS)
+                steps = settings.steps or max(default, 1)
+                yield Row(number, sample, canvas, holes, settings.seed + sample, steps, settings)
+
+    def _finish(self, frame: Frame, placed: list[int]) -> list[list[Generation]]:
+        """The texts of each request; where there are more than asked for, those with the best bounds."""
+        bounds = self._bounds(frame)
+        finished: list[list[Generation]] = []
+        for number, settings in enumerate(self.settings):
+            best: dict[int, Generation] = {}
+            spent: dict[int, int] = {}
+            for index, row in enumerate(self.rows):
+                if row.request != number:
+                    continue
+                found = self._generation(frame, index, bounds.get(index))
+                spent[row.sample] = spent.get(row.sample, 0) + found.nfe + placed[index]
+                if row.sample not in best or (found.bound or 0.0) < (best[row.sample].bound or 0.0):
+                    best[row.sample] = found
+            ranked = sorted(best, key=lambda sample: best[sample].bound or 0.0)[: settings.samples]
+            # every candidate's forward passes were spent on the request
+            extra = sum(spent.values()) - sum(spent[sample] for sample in ranked)
+            results = [replace(best[sample], nfe=spent[sample]) for sample in ranked]
+            results[0] = replace(results[0], nfe=results[0].nfe + extra)
+            finished.append(results)
+        return finished
+
+    def _bounds(self, frame: Frame) -> dict[int, float]:
+        """The bounds of the rows among which one is chosen, nats a token."""
+        layouts = [len(request.layout.canvases) for request in self.requests]
+        chosen = [
+            index
+            for index, row in enumerate(self.rows)
+            if layouts[row.request] > 1 or row.settings.candidates > row.settings.samples
+        ]
+        if not chosen:
+            return {}
+        device = self.pipe.device
+        rows = torch.tensor(chosen, device=device)
+        holes = torch.zeros(frame.tokens.shape, dtype=torch.bool, device=device)
+        for index in chosen:
+            for start, size in self.rows[index].holes:
+                holes[index, start : start + size] = True
+        lengths = frame.lengths[rows].clamp(min=1)
+        holes = holes[rows] & (torch.arange(holes.shape[1], device=device) < lengths[:, None])
+        seeds = torch.tensor([self.rows[index].seed for index in chosen], device=device)
+        schedule = SCHEDULES[self.pipe.config.diffusion.schedule]()
+        draws, _ = fill_bound(self.pipe.denoiser, schedule, frame.tokens[rows], holes, lengths, seeds, BOUND_DRAWS)
+        per_token = draws.mean(-1) / holes.sum(-1).clamp(min=1)
+        return dict(zip(chosen, per_token.tolist(), strict=True))
+
+    def _generation(self, frame: Frame, index: int, bound: float | None) -> Generation:
+        """A row's text."""
+        row, tokenizer = self.rows[index], self.pipe.tokenizer
+        tokens = frame.tokens[index, : int(frame.lengths[index])].tolist()
+        stops = row.ending.texts if self.stopper.finished.get(index) == "stop" else ()
+        texts: list[str] = []
+        fills: list[str] = []
+        end = 0
+        for number, (start, size) in enumerate(row.holes):
+            fill = tokenizer.decode(tokens[start : start + size])
+            fills.append(trimmed(fill, stops) if number == len(row.holes) - 1 else fill)
+            texts += [tokenizer.decode(tokens[end:start]), fills[-1]]
+            end = start + size
+        whole = tokenizer.decode(tokens) if not stops else "".join(texts)
+        return Generation(
+            text=whole,
+            tokens=tokens,
+            fills=fills,
+            confidence=[round(value, 6) for value in frame.confidence[index, : len(tokens)].tolist()],
+            nfe=int(frame.nfe[index]) + (BOUND_DRAWS if bound is not None else 0),
+            seed=row.seed,
+            finish=self.stopper.finished.get(index, "length"),
+            bound=bound,
+        )

@@ -1,0 +1,83 @@
+"""From texts with holes, and from texts to be edited, to canvases."""
+
+from collections.abc import Sequence
+
+from unmask.pipeline.results import Layout
+from unmask.text.template import Template
+from unmask.text.tokenizer import Tokenizer
+
+LENGTHS_TRIED = 8
+
+
+def lay_out(template: Template, tokenizer: Tokenizer, length: int) -> Layout:
+    """The canvases of a template: one, or for holes of open length one for each of at most 8 sizes.
+
+    Raises:
+        ValueError: the longest does not fit into `length` tokens.
+    """
+    if sum(template.holes) > length:
+        raise ValueError(f"the holes have {sum(template.holes)} tokens; the model's canvas has {length}")
+    texts = tokenizer.encode_batch(template.texts)
+    layout = Layout([], [])
+    for sizes in hole_sizes(template):
+        canvas: list[int] = []
+        holes: list[tuple[int, int]] = []
+        for ids, size in zip(texts, (*sizes, 0), strict=True):
+            canvas += ids
+            holes.append((len(canvas), size))
+            canvas += [tokenizer.mask_id] * size
+        if len(canvas) > length:
+            raise ValueError(f"the text has {len(canvas)} tokens, holes included; the model's canvas has {length}")
+        layout.canvases.append(canvas)
+        layout.holes.append(holes[:-1])
+    return layout
+
+
+def hole_sizes(template: Template) -> list[tuple[int, ...]]:
+    """The sizes to try: all holes from their least to their most together, in at most 8 even strides."""
+    if template.least is None:
+        return [template.holes]
+    pairs = list(zip(template.least, template.holes, strict=True))
+    count = min(LENGTHS_TRIED, max(most - least for least, most in pairs) + 1)
+    tried = [tuple(round(least + (most - least) * i / (count - 1)) for least, most in pairs) for i in range(count)]
+    return list(dict.fromkeys(tried))
+
+
+def marked(text: str, parts: Sequence[str | tuple[int, int]], spans: Sequence[tuple[int, int]], what: str) -> set[int]:
+    """The tokens that overlap some parts of a text: substrings that occur once, or character ranges.
+
+    Raises:
+        ValueError: a substring that does not occur, or occurs twice; a range outside the text.
+    """
+    found: set[int] = set()
+    for part in parts:
+        if isinstance(part, str):
+            if not part or text.count(part) != 1:
+                times = "is empty" if not part else "does not occur" if part not in text else "occurs more than once"
+                raise ValueError(f"{what}: {part!r} {times} in the text; give it whole, or as (start, end) characters")
+            start = text.index(part)
+            end = start + len(part)
+        else:
+            start, end = part
+            if not 0 <= start < end <= len(text):
+                raise ValueError(f"{what}: ({start}, {end}) is not a range of the text's {len(text)} characters")
+        found |= {i for i, (a, b) in enumerate(spans) if a < end and b > start}
+    return found
+
+
+def reopened(ids: Sequence[int], chosen: set[int], mask_id: int, size: int | None = None) -> Layout:
+    """A text's tokens with the chosen ones masked; with `size`, the first run of them becomes a hole of that size."""
+    canvas: list[int] = []
+    holes: list[tuple[int, int]] = []
+    run = 0
+    for i in range(len(ids) + 1):
+        if i in chosen:
+            run += 1
+            continue
+        if run:
+            holes.append((len(canvas), run if size is None else size))
+            canvas += [mask_id] * holes[-1][1]
+            run = 0
+        if i < len(ids):
+            canvas.append(ids[i])
+    return Layout([canvas], [holes])

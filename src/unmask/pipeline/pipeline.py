@@ -1,0 +1,291 @@
+"""A model ready for text."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Unpack, cast
+
+import torch
+from torch import nn
+
+from unmask.backbones.transformer import Transformer
+from unmask.config import RunConfig, build_denoiser
+from unmask.diffusion.schedules import SCHEDULES
+from unmask.pipeline.job import Job
+from unmask.pipeline.layouts import lay_out, marked, reopened
+from unmask.pipeline.options import SamplingOptions, Settings
+from unmask.pipeline.results import Generation, Request, Score
+from unmask.pipeline.scoring import fill_bound, token_nll
+from unmask.pretrained import load_pretrained
+from unmask.text.template import Template, parse_template
+from unmask.text.tokenizer import Tokenizer
+
+# rows * tokens * vocabulary of one forward pass: 2 GB of float32
+LARGEST_BATCH = 1 << 29
+
+
+class Pipeline:
+    """Generate, infill, edit and score with one model.
+
+    Args:
+        model: tokens to logits.
+        tokenizer: its tokenizer.
+        config: the run that made it.
+        device: where to compute; by default the fastest there is.
+        compile: torch.compile the model: slow to start, then faster.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        config: RunConfig,
+        device: str | None = None,
+        *,
+        compile: bool = False,
+    ) -> None:
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+        self.tokenizer, self.config = tokenizer, config
+        network = cast(nn.Module, torch.compile(self.model, dynamic=True)) if compile else self.model
+        self.denoiser = build_denoiser(config, network, tokenizer.mask_id)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str | None = None, *, compile: bool = False) -> "Pipeline":
+        """Load a run folder, a checkpoint folder, a shipped model or a hub id."""
+        loaded = load_pretrained(source)
+        return cls(loaded.model, loaded.tokenizer, loaded.config, device, compile=compile)
+
+    @property
+    def length(self) -> int:
+        """The longest canvas, in tokens."""
+        return self.config.model.length
+
+    def generate(
+        self, prompt: str = "", *, suffix: str = "", length: int | None = None, **options: Unpack[SamplingOptions]
+    ) -> list[Generation]:
+        """Continue a prompt (and lead up to a suffix) on a canvas of `length` tokens in all.
+
+        Raises:
+            ValueError: the texts leave no room on the canvas, or an option is out of range.
+        """
+        return self.batch([self.request_generate(prompt, suffix=suffix, length=length, **options)])[0]
+
+    def infill(self, text: str, **options: Unpack[SamplingOptions]) -> list[Generation]:
+        """Fill the holes of "To be, or [MASK:9] to be"; a hole [MASK:4-9] gets the length with the best bound.
+
+        Raises:
+            ValueError: no hole, a malformed one, a text longer than the model's canvas, or an option out of range.
+        """
+        return self.batch([self.request_infill(text, **options)])[0]
+
+    def edit(
+        self,
+        text: str,
+        span: str | tuple[int, int] | Sequence[str | tuple[int, int]] | None = None,
+        *,
+        share: float | None = None,
+        size: int | None = None,
+        keep: str | Sequence[str | tuple[int, int]] = (),
+        **options: Unpack[SamplingOptions],
+    ) -> list[Generation]:
+        """Rewrite parts of a text and leave the rest as it is.
+
+        Args:
+            text: the text.
+            span: what to rewrite: a substring, a range of characters (start, end), or several of either.
+            share: instead of a span, the share of the tokens to rewrite: those that the model finds least likely.
+            size: tokens of the new span; by default as many as before.
+            keep: parts that are never rewritten, such as an instruction.
+            options: as everywhere.
+
+        Raises:
+            ValueError: neither or both of span and share, a part that is not in the text, or nothing left to rewrite.
+        """
+        request, spent = self.request_edit(text, span, share=share, size=size, keep=keep, **options)
+        results = self.batch([request])[0]
+        return [replace(result, nfe=result.nfe + spent) for result in results]
+
+    def score(self, text: str, fill: str | Sequence[str] = (), *, draws: int = 16, seed: int = 0) -> Score:
+        """Bound -log p(fill | rest): how well the fills suit the holes; without holes, how likely the text is.
+
+        Args:
+            text: a text, perhaps with holes; their sizes do not matter here.
+            fill: what stands in each hole.
+            draws: forward passes; more are more exact.
+            seed: of the draws.
+
+        Raises:
+            ValueError: not one fill a hole, an empty one, or a text longer than the model's canvas.
+        """
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, not {draws}")
+        template = parse_template(text, need_hole=False)
+        fills = [fill] if isinstance(fill, str) else list(fill)
+        if not template.holes:
+            if fills:
+                raise ValueError(f"the text has no hole, but {len(fills)} fills were given")
+            template, fills = Template(("", ""), (1,)), [text]
+        if len(fills) != len(template.holes):
+            raise ValueError(f"the text has {len(template.holes)} holes, but {len(fills)} fills were given")
+        pieces = self.tokenizer.encode_batch(fills)
+        if any(not ids for ids in pieces):
+            raise ValueError("a fill must not be empty")
+        layout = lay_out(Template(template.texts, tuple(map(len, pieces))), self.tokenizer, self.length)
+        ids = list(layout.canvases[0])
+        for (start, size), piece in zip(layout.holes[0], pieces, strict=True):
+            ids[start : start + size] = piece
+        tokens = torch.tensor([ids], device=self.device)
+        holes = torch.tensor([layout.canvases[0]], device=self.device) == self.tokenizer.mask_id
+        lengths, seeds = (torch.tensor([value], device=self.device) for value in (len(ids), seed))
+        schedule = SCHEDULES[self.config.diffusion.schedule]()
+        values, mean = fill_bound(self.denoiser, schedule, tokens, holes, lengths, seeds, draws)
+        error = float(values.std()) / draws**0.5 if draws > 1 else None
+        return Score(
+            text=self.tokenizer.decode(ids),
+            tokens=ids,
+            nats=float(values.mean()),
+            ci95=None if error is None else 1.96 * error,
+            per_token=float(values.mean()) / int(holes.sum()),
+            confidence=[round(value, 6) for value in (-mean[0]).exp().tolist()],
+            nfe=draws,
+            seed=seed,
+        )
+
+    def batch(self, requests: Sequence[Request]) -> list[list[Generation]]:
+        """Many requests at once, of any lengths, seeds and settings: much faster than one by one, and the same texts."""
+        plans: dict[object, list[int]] = {}
+        for number, request in enumerate(requests):
+            plans.setdefault(Settings(request.options, self.tokenizer).plan, []).append(number)
+        results: list[list[Generation]] = [[] for _ in requests]
+        for numbers in plans.values():
+            for part in self._parts(requests, numbers):
+                job = Job(self, [requests[number] for number in part])
+                for _ in job:
+                    pass
+                for number, found in zip(part, job.results, strict=True):
+                    results[number] = found
+        return results
+
+    def stream(
+        self,
+        text: str | Request = "",
+        *,
+        suffix: str = "",
+        length: int | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Job:
+        """Every state of the canvas: `for frame in job: ...`, and then `job.results[0]` has the texts.
+
+        A text with holes is filled like `infill`, one without is continued like `generate`; or give a request.
+        """
+        if isinstance(text, Request):
+            return Job(self, [text])
+        if "[MASK" in text:
+            return Job(self, [self.request_infill(text, **options)])
+        return Job(self, [self.request_generate(text, suffix=suffix, length=length, **options)])
+
+    def request_generate(
+        self, prompt: str = "", *, suffix: str = "", length: int | None = None, **options: Unpack[SamplingOptions]
+    ) -> Request:
+        """What `generate` asks, for `batch` and `stream`."""
+        length = self.length if length is None else length
+        if not 1 <= length <= self.length:
+            raise ValueError(f"length must be between 1 and the model's {self.length}, not {length}")
+        given = len(self.tokenizer.encode(prompt)) + len(self.tokenizer.encode(suffix))
+        if given >= length:
+            raise ValueError(
+                f"the prompt and suffix have {given} tokens, which leaves nothing to fill on a canvas of {length}"
+            )
+        template = Template((prompt, suffix), (length - given,))
+        return Request(lay_out(template, self.tokenizer, self.length), options)
+
+    def request_infill(self, text: str, **options: Unpack[SamplingOptions]) -> Request:
+        """What `infill` asks, for `batch` and `stream`."""
+        return Request(lay_out(parse_template(text), self.tokenizer, self.length), options)
+
+    def request_edit(
+        self,
+        text: str,
+        span: str | tuple[int, int] | Sequence[str | tuple[int, int]] | None = None,
+        *,
+        share: float | None = None,
+        size: int | None = None,
+        keep: str | Sequence[str | tuple[int, int]] = (),
+        **options: Unpack[SamplingOptions],
+    ) -> tuple[Request, int]:
+        """What `edit` asks, for `batch` and `stream`, and the forward passes that finding the tokens took."""
+        if (span is None) == (share is None):
+            raise ValueError("give either a span or a share to rewrite")
+        if size is not None and (span is None or size < 1):
+            raise ValueError("size must be at least 1, and goes with a span only")
+        ids, spans = self.tokenizer.encode_spans(text)
+        if len(ids) > self.length:
+            raise ValueError(f"the text has {len(ids)} tokens; the model's canvas has {self.length}")
+        kept = marked(text, [keep] if isinstance(keep, str) else keep, spans, "keep")
+        spent = 0
+        if span is not None:
+            parts = [span] if isinstance(span, str) or isinstance(span[0], int) else list(span)
+            chosen = marked(text, parts, spans, "span") - kept  # pyright: ignore[reportArgumentType]
+        else:
+            assert share is not None
+            if not 0 < share <= 1:
+                raise ValueError(f"share must be in (0, 1], not {share}")
+            chosen, spent = self._least_likely(ids, set(range(len(ids))) - kept, share)
+        if not chosen:
+            raise ValueError("there is nothing to rewrite: the text is empty, or all of it is kept")
+        layout = reopened(ids, chosen, self.tokenizer.mask_id, size)
+        if size is not None and len(layout.holes[0]) > 1:
+            raise ValueError("size goes with one span only")
+        if len(layout.canvases[0]) > self.length:
+            raise ValueError(f"the new text has {len(layout.canvases[0])} tokens; the model's canvas has {self.length}")
+        return Request(layout, options), spent
+
+    def _least_likely(self, ids: list[int], free: set[int], share: float) -> tuple[set[int], int]:
+        """The least likely share of the free tokens, and the forward passes that it took to find them."""
+        if not free:
+            return set(), 0
+        tokens = torch.tensor([ids], device=self.device)
+        scored = torch.zeros_like(tokens, dtype=torch.bool)
+        scored[0, sorted(free)] = True
+        groups = min(8, len(free))
+        schedule = SCHEDULES[self.config.diffusion.schedule]()
+        nll: list[float] = token_nll(self.denoiser, schedule, tokens, scored, groups)[0].tolist()
+        count = max(1, round(share * len(free)))
+        return set(sorted(free, key=lambda place: -nll[place])[:count]), groups
+
+    def _parts(self, requests: Sequence[Request], numbers: list[int]) -> Iterator[list[int]]:
+        """Requests in order, as many together as memory allows."""
+        part: list[int] = []
+        cells = 0
+        for number in numbers:
+            request = requests[number]
+            rows = request.options.get("best_of") or request.options.get("num_samples", 1)
+            more = rows * sum(map(len, request.layout.canvases)) * self.tokenizer.vocab_size
+            if part and cells + more > LARGEST_BATCH:
+                yield part
+                part, cells = [], 0
+            part.append(number)
+            cells += more
+        if part:
+            yield part
+
+
+def default_device() -> str:
+    """Cuda or cpu; mps has no float64, which exact sampling needs."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device that is asked for, or the default.
+
+    Raises:
+        ValueError: it does not exist here, or cannot sample exactly.
+    """
+    name = name or default_device()
+    kind = name.split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"there is no device {name!r}; there are cpu and cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("this machine or this build of torch has no cuda device: leave --device out, or use cpu")
+    return torch.device(name)
