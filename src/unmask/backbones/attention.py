@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.backbones.layers import rotate
+from unmask.backbones.packing import Packing
 
 
 class Attention(nn.Module):
@@ -32,15 +33,11 @@ class Attention(nn.Module):
         self.out = nn.Linear(heads * self.head_dim, width, bias=bias)
 
     def forward(
-        self,
-        x: Float[Tensor, "B L D"],
-        table: Tensor | None,
-        visible: Bool[Tensor, "B 1 1 L"] | None,
-    ) -> Float[Tensor, "B L D"]:
-        """Attend; `table` rotates queries and keys, `visible` is false at padding."""
-        batch, length, _ = x.shape
-        heads = self.qkv(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
-        query, key, value = heads.split([self.heads, self.kv_heads, self.kv_heads], 1)
+        self, x: Float[Tensor, "*B D"], table: Tensor | None, packing: Packing | None = None
+    ) -> Float[Tensor, "*B D"]:
+        """Attend inside rows (B, L, D), or packed rows (T, D); `table` rotates queries and keys."""
+        heads = self.qkv(x).view(*x.shape[:-1], -1, self.head_dim)
+        query, key, value = heads.split([self.heads, self.kv_heads, self.kv_heads], -2)
         # float32 on the CPU: there, bfloat16 attention's backward pass is 3-4 times slower than float32's
         low_precision = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
         with torch.autocast(x.device.type, enabled=not low_precision and torch.is_autocast_enabled(x.device.type)):
@@ -50,16 +47,32 @@ class Attention(nn.Module):
             if table is not None:
                 query, key = rotate(query, table), rotate(key, table)
             key, value = (part.to(query.dtype) for part in (key, value))
-            if self.kv_heads != self.heads:
-                group = self.heads // self.kv_heads
-                key, value = (part.repeat_interleave(group, 1) for part in (key, value))
-            mixed = F.scaled_dot_product_attention(
-                query,
-                key,
-                value,
-                # right padding is never seen by a causal row's real positions
-                attn_mask=None if self.causal else visible,
-                dropout_p=self.dropout if self.training else 0.0,
-                is_causal=self.causal,
-            )
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+            mixed = self._mix(query, key, value, packing)
+        return self.out(mixed.flatten(-2))
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, packing: Packing | None) -> Tensor:
+        """Scaled dot-product attention of (..., H, K) parts, row by row."""
+        if packing is None:
+            return self._attend(query, key, value, None)
+        if packing.groups is None:
+            # right padding is never seen by a causal row's real positions
+            visible = None if self.causal else packing.visible[:, None, None]
+            return packing.gather(self._attend(*map(packing.spread, (query, key, value)), visible))
+        mixed = torch.empty_like(query)
+        for tokens in packing.groups:
+            mixed[tokens] = self._attend(query[tokens], key[tokens], value[tokens], None)
+        return mixed
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Float[Tensor, "B L H K"]:
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        if self.kv_heads != self.heads:
+            group = self.heads // self.kv_heads
+            key, value = (part.repeat_interleave(group, 1) for part in (key, value))
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=visible,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=self.causal,
+        ).transpose(1, 2)

@@ -67,9 +67,9 @@ def rotary_table(length: int, head_dim: int, theta: float, device: torch.device 
     return torch.stack([angles.cos(), angles.sin()])
 
 
-def rotate(x: Float[Tensor, "B H L K"], table: Tensor) -> Float[Tensor, "B H L K"]:
+def rotate(x: Float[Tensor, "*B H K"], table: Tensor) -> Float[Tensor, "*B H K"]:
     """Turn each pair (x_i, x_{i + K/2}) by its position's angle (RoPE, Su et al., 2021)."""
-    cos, sin = table.to(x.dtype)
+    cos, sin = table.to(x.dtype)[..., None, :]
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat([-second, first], -1) * sin
 

@@ -20,6 +20,7 @@ from unmask.backbones.layers import (
     build_norm,
     rotary_table,
 )
+from unmask.backbones.packing import Packing
 from unmask.types import Lengths, Positions, Times, Tokens
 
 
@@ -118,16 +119,19 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B L D"],
+        x: Float[Tensor, "*B D"],
         table: Tensor | None,
-        visible: Bool[Tensor, "B 1 1 L"] | None,
+        packing: Packing | None,
         condition: Float[Tensor, "B D"] | None,
-        select: Positions | None = None,
+        select: Bool[Tensor, "*B"] | None = None,
     ) -> Tensor:
-        """One block; with `select`, the feed-forward runs only there and (N, D) comes back."""
-        time = None if self.modulation is None else self.modulation(condition)[:, None].chunk(6, -1)
+        """One block on (B, L, D) or packed (T, D); with `select`, the feed-forward runs only there and gives (N, D)."""
+        time = None
+        if self.modulation is not None:
+            rows = self.modulation(condition)
+            time = (rows[:, None] if packing is None else rows[packing.owner]).chunk(6, -1)
         h = shifted(self.attention_norm(x), time)
-        h = self.drop(self.attention(h, table, visible))
+        h = self.drop(self.attention(h, table, packing))
         x = x + h if time is None else x + h * (1 + time[2])
         if time is not None:
             time = time[3:]
@@ -186,32 +190,34 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Logits (N, V) at `select`, in row-major order; (B, L, V) when it is not given.
 
-        Positions beyond `lengths` are padding: no real position attends to them.
+        Positions beyond `lengths` are padding: they are not computed, and must not be selected.
         """
         length = tokens.shape[1]
         if length > self.config.length:
             raise ValueError(f"{length} tokens are more than the model's length of {self.config.length}")
-        x = self.embedding(tokens)
+        packing = None if lengths is None else Packing(lengths, length)
+        place = slice(length) if packing is None else packing.place
+        x = self.embedding(tokens if packing is None else packing.gather(tokens))
         if self.position is not None:
-            x = x + self.position.weight[:length]
+            x = x + self.position.weight[place]
         condition = None
         if self.time is not None:
             condition = self.time(t)
             if self.config.time == "additive":
-                x = x + condition[:, None]
-        table = self.table[:, :length] if self.table is not None else None
-        visible = None
-        if lengths is not None:
-            visible = (torch.arange(length, device=tokens.device) < lengths[:, None])[:, None, None]
+                x = x + (condition[:, None] if packing is None else condition[packing.owner])
+        table = self.table[:, place] if self.table is not None else None
+        if packing is not None and select is not None:
+            select = packing.gather(select)
         if self.config.dropout:
             x = F.dropout(x, self.config.dropout, self.training)
         for index, block in enumerate(self.blocks):
             chosen = select if index == len(self.blocks) - 1 else None
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, table, visible, condition, chosen, use_reentrant=False)
+                x = checkpoint(block, x, table, packing, condition, chosen, use_reentrant=False)
             else:
-                x = block(x, table, visible, condition, chosen)
-        return self.head(self.norm(x))
+                x = block(x, table, packing, condition, chosen)
+        logits = self.head(self.norm(x))
+        return logits if packing is None or select is not None else packing.spread(logits)
 
 
 def initialize(model: Transformer, generator: torch.Generator) -> None:
