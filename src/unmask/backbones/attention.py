@@ -57,7 +57,8 @@ class Attention(nn.Module):
         if packing.groups is None:
             # right padding is never seen by a causal row's real positions
             visible = None if self.causal else packing.visible[:, None, None]
-            return packing.gather(self._attend(*map(packing.spread, (query, key, value)), visible))
+            query, key, value = (packing.spread(part) for part in (query, key, value))
+            return packing.gather(self._attend(query, key, value, visible))
         mixed = torch.empty_like(query)
         for tokens in packing.groups:
             mixed[tokens] = self._attend(query[tokens], key[tokens], value[tokens], None)
