@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from conftest import random_model
+from unmask.backbones.precision import resolve_precision
 from unmask.config import OptimConfig
 from unmask.training.checkpoint import Average
 from unmask.training.optim import build_optimizers, set_lr
-from unmask.training.precision import resolve_precision
 
 
 def test_muon_has_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:

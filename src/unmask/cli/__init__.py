@@ -15,6 +15,7 @@ COMMANDS = {
     "edit": "rewrite parts of a text",
     "score": "how likely a text is, or what fills its holes",
     "evaluate": "bound the likelihood of held-out text, and judge samples",
+    "bench": "compare sampling rules: quality against forward passes",
     "plot": "draw a run's loss and one generation",
     "data": "prepare a corpus, or look at a prepared one",
     "list": "the recipes, samplers, revisions and models there are",

@@ -8,9 +8,9 @@ from importlib import metadata
 
 import torch
 
+from unmask.backbones.precision import computes_bf16
 from unmask.cli.options import Parser, print_json
 from unmask.pipeline import default_device
-from unmask.training.precision import computes_bf16
 
 NEEDED = ("torch", "accelerate", "tokenizers", "safetensors", "jsonargparse", "rich", "matplotlib")
 OPTIONAL = {"transformers": "", "datasets": "hub", "huggingface-hub": "hub", "tensorboard": "dev", "wandb": ""}

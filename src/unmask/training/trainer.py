@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
+from unmask.backbones.precision import resolve_precision
 from unmask.config import (
     RunConfig,
     build_corruption,
@@ -41,7 +42,6 @@ from unmask.training.checkpoint import (
     save_checkpoint,
 )
 from unmask.training.optim import build_optimizers, set_lr
-from unmask.training.precision import resolve_precision
 from unmask.training.runs import default_run
 from unmask.training.window import NOT_A_NUMBER, Window
 
