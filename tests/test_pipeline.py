@@ -74,6 +74,17 @@ def test_a_uniform_model_generates_too(corpus_file: Path, tmp_path: Path) -> Non
     assert a.tokens == b.tokens
     assert a.text.startswith("To")
     assert uniform.tokenizer.mask_id not in a.tokens
+    corrected = uniform.generate("To", length=10, steps=5, seed=1, revise="self_correct:rounds=8,margin=0.02")[0]
+    assert corrected.nfe > a.nfe
+    assert corrected.text.startswith("To")
+    together = uniform.generate(
+        "To", length=10, steps=5, seed=0, num_samples=2, revise="self_correct:rounds=8,margin=0.02"
+    )
+    assert together[1].tokens == corrected.tokens
+    with pytest.raises(ValueError, match="block is for models trained with masks"):
+        uniform.generate(block=4)
+    with pytest.raises(ValueError, match="by self_correct only"):
+        uniform.generate(revise="gibbs")
     frames = list(uniform.stream("To", length=10, steps=5))
     assert (frames[-1].states[0, :2] == State.PROMPT).all()
 

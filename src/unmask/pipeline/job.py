@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from unmask.config import build_corruption, build_sampler
 from unmask.diffusion.schedules import SCHEDULES
@@ -16,7 +17,8 @@ from unmask.sampling.controls import Controls
 from unmask.sampling.frame import Frame
 from unmask.sampling.loop import denoise
 from unmask.sampling.placing import place_words
-from unmask.sampling.redraw import redraw
+from unmask.sampling.redraw import redraw, self_correct
+from unmask.sampling.review import SelfCorrection
 
 if TYPE_CHECKING:
     from unmask.pipeline.pipeline import Pipeline
@@ -59,6 +61,9 @@ class Job:
         name, revise, block, schedule, _ = self.settings[0].plan
         self.schedule = schedule or pipe.config.diffusion.schedule
         self.sampler = build_sampler(name, self.schedule, revise, block)
+        self.uniform = pipe.config.diffusion.corruption == "uniform"
+        if self.uniform:
+            self._check_uniform()
         self.rows = [row for number in range(len(requests)) for row in self._rows(number)]
         self.stopper = Stopper(pipe.tokenizer, [row.ending for row in self.rows])
         self.results: list[list[Generation]] = []
@@ -76,12 +81,8 @@ class Job:
         placed = torch.zeros_like(seeds)
         if any(words):
             canvas, placed = place_words(pipe.denoiser, canvas, words, seeds=seeds, lengths=lengths)
-        if pipe.config.diffusion.corruption == "uniform":
-            config = pipe.config.diffusion
-            corruption = build_corruption(config, pipe.tokenizer.vocab_size, pipe.tokenizer.mask_id)
-            frames = redraw(
-                pipe.denoiser, canvas, corruption, steps=steps, seeds=seeds, controls=controls, lengths=lengths
-            )
+        if self.uniform:
+            frames = self._redraw(canvas, steps, seeds, controls, lengths)
         else:
             frames = denoise(
                 pipe.denoiser,
@@ -99,6 +100,31 @@ class Job:
             yield frame
         assert frame is not None
         self.results = self._finish(frame, placed.tolist())
+
+    def _redraw(
+        self, canvas: Tensor, steps: Tensor, seeds: Tensor, controls: Controls, lengths: Tensor
+    ) -> Iterator[Frame]:
+        """The frames of a model that was trained with random tokens for noise."""
+        pipe, review, frame = self.pipe, self.sampler.review, None
+        corruption = build_corruption(pipe.config.diffusion, pipe.tokenizer.vocab_size, pipe.tokenizer.mask_id)
+        for frame in redraw(
+            pipe.denoiser, canvas, corruption, steps=steps, seeds=seeds, controls=controls, lengths=lengths
+        ):
+            yield frame
+        if isinstance(review, SelfCorrection) and frame is not None:
+            yield from self_correct(pipe.denoiser, frame, review, seeds=seeds, controls=controls)
+
+    def _check_uniform(self) -> None:
+        """Refuse what needs masks."""
+        for request in self.requests:
+            for name in ("block", "guidance", "forced", "stop", "best_of"):
+                if request.options.get(name):
+                    raise ValueError(
+                        f"{name} is for models trained with masks; this one was trained with random tokens"
+                    )
+        sampler = self.sampler
+        if sampler.remask is not None or not isinstance(sampler.review, SelfCorrection | None):
+            raise ValueError("a model trained with random tokens can be revised by self_correct only")
 
     def _rows(self, number: int) -> Iterator[Row]:
         """The rows of a request: every sample in every layout."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -108,12 +109,21 @@ class Controls:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})
 
+    # asked for once a run, not once a step: on a GPU every answer halts the queue
+    @cached_property
+    def _penalises(self) -> bool:
+        return bool((self.repetition_penalty != 1).any())
+
+    @cached_property
+    def _truncates(self) -> bool:
+        return bool(((self.top_k > 0) | (self.top_p < 1) | (self.min_p > 0)).any())
+
     def shape(
         self, log_probs: Logits, tokens: Tokens, visible: Positions, owner: Int[Tensor, " N"], place: Int[Tensor, " N"]
     ) -> Logits:
         """The distributions after repetition penalty, bias and hooks, in that order, normalised again."""
         shaped = log_probs
-        if bool((self.repetition_penalty != 1).any()):
+        if self._penalises:
             seen = torch.zeros(len(tokens), log_probs.shape[-1], dtype=torch.bool, device=tokens.device)
             row, at = visible.nonzero().unbind(-1)
             seen[row, tokens[row, at]] = True
@@ -129,7 +139,10 @@ class Controls:
         """The distributions after temperature and truncation; at temperature 0 only after truncation."""
         temperature = self.temperature[rows]
         divisor = torch.where(temperature == 0, 1.0, temperature.clamp(min=1e-6)).to(log_probs.dtype)
-        return truncate(log_probs / divisor[:, None], self.top_k[rows], self.top_p[rows], self.min_p[rows])
+        scaled = log_probs / divisor[:, None]
+        if not self._truncates:
+            return scaled
+        return truncate(scaled, self.top_k[rows], self.top_p[rows], self.min_p[rows])
 
     def draw(self, log_probs: Logits, rows: Int[Tensor, " N"], u: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
         """A token for each distribution; `rows` says whose settings hold, `u` is its uniform random number."""
@@ -141,11 +154,9 @@ def truncate(
     log_probs: Logits, top_k: Int[Tensor, " N"], top_p: Float[Tensor, " N"], min_p: Float[Tensor, " N"]
 ) -> Logits:
     """-inf outside the top k, outside the smallest set of likeliest tokens that reaches top_p, and below min_p."""
-    if bool((min_p > 0).any()):
-        floor = log_probs.amax(-1, keepdim=True) + min_p.to(log_probs.dtype).log()[:, None]
-        log_probs = log_probs.masked_fill(log_probs < floor, -torch.inf)
-    if not bool(((top_k > 0) | (top_p < 1)).any()):
-        return log_probs
+    # log 0 is -inf: nothing is below it
+    floor = log_probs.amax(-1, keepdim=True) + min_p.to(log_probs.dtype).log()[:, None]
+    log_probs = log_probs.masked_fill(log_probs < floor, -torch.inf)
     ordered, order = log_probs.sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(ordered.shape[-1], device=ordered.device)
     probs = ordered.double().softmax(-1)

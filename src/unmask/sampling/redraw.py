@@ -11,6 +11,8 @@ from unmask.diffusion.denoiser import Denoiser
 from unmask.sampling.controls import Controls
 from unmask.sampling.draws import Purpose, categorical, uniforms
 from unmask.sampling.frame import Frame, State
+from unmask.sampling.review import SelfCorrection
+from unmask.sampling.step import rank
 from unmask.types import Lengths, Tokens
 
 
@@ -36,6 +38,7 @@ def redraw(
     is_open = (canvas == denoiser.mask_id) & (torch.arange(length, device=canvas.device) < lengths[:, None])
     owner, place = is_open.nonzero().unbind(-1)
     noise = (uniforms(seeds, -1, length, Purpose.TOKEN) * (corruption.vocab_size - 1)).long()
+    given = (torch.arange(length, device=canvas.device) < lengths[:, None]) & ~is_open
     tokens = torch.where(is_open, noise, canvas)
     states = torch.where(is_open, State.NEW, State.PROMPT)
     confidence = (~is_open).float()
@@ -45,6 +48,7 @@ def redraw(
         t, s = ((1 - index / steps).clamp(min=0) for index in (step, step + 1))
         with torch.no_grad():
             log_probs = denoiser(tokens, t.clamp(min=1e-6), lengths=padded, select=is_open).log_probs
+        log_probs = controls.shape(log_probs, tokens, given, owner, place)
         u = uniforms(seeds, step, length, Purpose.TOKEN)[owner, place]
         final = controls.draw(log_probs, owner, u)
         posterior = corruption.posterior(
@@ -60,3 +64,47 @@ def redraw(
         states = torch.where(is_open, changed, State.PROMPT)
         nfe = nfe + (t > 0)
         yield Frame(step + 1, s, tokens, states, confidence, nfe, lengths)
+
+
+def self_correct(
+    denoiser: Denoiser,
+    last: Frame,
+    review: SelfCorrection,
+    *,
+    seeds: Int[Tensor, " B"],
+    controls: Controls,
+) -> Iterator[Frame]:
+    """GIDD's self-correction (von Rütte et al., 2025) of a finished text, by a model that also judges visible tokens.
+
+    Each round is one forward pass over the whole text; of the filled tokens to which the model prefers another by more
+    than `review.margin`, the share with the largest gap is drawn again. A row is done when there is none left.
+    """
+    is_open = last.states != State.PROMPT
+    is_open &= torch.arange(is_open.shape[1], device=is_open.device) < last.lengths[:, None]
+    owner, place = is_open.nonzero().unbind(-1)
+    tokens, nfe, confidence = last.tokens, last.nfe, last.confidence
+    most = (is_open.sum(-1) * review.share).ceil()
+    going = is_open.any(-1)
+    for turn in range(review.rounds):
+        if not bool(going.any()):
+            return
+        nfe = nfe + going
+        # almost clean: at t = 0 the model would be sure that nothing is wrong
+        t = torch.full((len(tokens),), 0.05, device=tokens.device)
+        with torch.no_grad():
+            log_probs = denoiser(tokens, t, lengths=last.lengths, select=is_open).log_probs
+        log_probs = controls.shape(log_probs, tokens, ~is_open, owner, place)
+        probs = log_probs.exp()
+        old = probs.gather(-1, tokens[owner, place][:, None])[:, 0]
+        gap = torch.full(is_open.shape, -1.0, device=tokens.device)
+        gap[owner, place] = torch.where(review.confirms(old, probs.amax(-1)), -1.0, probs.amax(-1) - old)
+        wrong = (gap > 0) & (rank(gap) < most[:, None]) & going[:, None]
+        u = uniforms(seeds, -2 - turn, is_open.shape[1], Purpose.REVIEW)[owner, place]
+        drawn = torch.where(wrong[owner, place], controls.draw(log_probs, owner, u), tokens[owner, place])
+        before, tokens, confidence = tokens, tokens.clone(), confidence.clone()
+        tokens[owner, place] = drawn
+        confidence[owner, place] = probs.gather(-1, drawn[:, None])[:, 0].float()
+        changed = tokens != before
+        going = changed.any(-1)
+        states = torch.where(changed, State.NEW, State.KEPT).masked_fill(~is_open, State.PROMPT)
+        yield Frame(last.step + turn + 1, last.t, tokens, states, confidence, nfe, last.lengths)
