@@ -1,6 +1,6 @@
 """Sampling speed on one machine: batches against single requests, and our loop against LLaDA's reference loop.
 
-    python benchmarks/sampling_speed.py [--model shakespeare] [--rounds 5] [--sampler entropy_bound:gamma=4]
+    python benchmarks/sampling_speed.py [--model shakespeare] [--rounds 5] [--sampler factor:factor=4]
 
 A and B are interleaved; the medians' ratio is printed with the extremes of the pairwise ratios.
 """
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="shakespeare")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sampler", default="entropy_bound:gamma=4")
+    parser.add_argument("--sampler", default="factor:factor=4")
     args = parser.parse_args()
     pipe = Pipeline.from_pretrained(args.model, "cpu")
     requests = mixed(pipe)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from unmask.training.precision import computes_bf16
 
 from unmask.backbones.transformer import Transformer, TransformerConfig, initialize
 from unmask.config import OptimConfig
@@ -23,7 +24,6 @@ from unmask.diffusion.denoiser import Subs
 from unmask.diffusion.objectives import CrossEntropy
 from unmask.diffusion.schedules import linear
 from unmask.training.optim import build_optimizers
-from unmask.training.precision import computes_bf16
 
 VOCAB, MASK = 66, 65
 

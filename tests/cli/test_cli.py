@@ -321,3 +321,13 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, trained: Path) -> None:
     assert result.returncode == 2
     assert "No space left on device" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_models_side_by_side(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "evaluate", str(trained), str(trained), "--blocks", "4", "--samples", "2")
+    assert code == 0
+    assert "bits/byte" in out
+    assert "distinct-2" in out
+    code, out, _ = call(capsys, "evaluate", str(trained), str(trained), "--blocks", "4", "--samples", "0", "--json")
+    first, second = json.loads(out)
+    assert first["nelbo"] == second["nelbo"]

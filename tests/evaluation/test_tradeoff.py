@@ -41,7 +41,7 @@ def test_the_judges_nll_is_the_models_own_loss_whatever_the_padding(judge_model:
     for row, nll in zip(rows, found, strict=True):
         ids = torch.tensor([row])
         # bfloat16 where the processor has it
-        assert nll == pytest.approx(float(judge_model(input_ids=ids, labels=ids).loss), abs=0.02)
+        assert nll == pytest.approx(float(judge_model(input_ids=ids, labels=ids).loss.detach()), abs=0.02)
     assert math.isnan(mean_nll(judge_model, [[4], [1, 2]])[0])
 
 
@@ -100,6 +100,8 @@ def test_bench_writes_table_json_and_plot(trained: Path, tmp_path: Path, capsys:
     assert "confidence" in out
     report = json.loads((tmp_path / "b/sampling.json").read_text())
     assert [point["name"] for point in report["points"]] == ["confidence", "threshold + verify", "random + remdm_cap"]
+    assert report["held_out"]["repetition"]["mean"] >= 0
+    assert "(held-out text)" in out
     assert (tmp_path / "b/sampling.png").stat().st_size > 10_000
     assert main(["bench", "sampling", str(trained), *small, "--plan", "random@2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["samples"] == 2

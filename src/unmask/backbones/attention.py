@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unmask.backbones.cache import Reading
 from unmask.backbones.layers import rotate
 from unmask.backbones.packing import Packing
 
@@ -33,9 +34,16 @@ class Attention(nn.Module):
         self.out = nn.Linear(heads * self.head_dim, width, bias=bias)
 
     def forward(
-        self, x: Float[Tensor, "*B D"], table: Tensor | None, packing: Packing | None = None
+        self,
+        x: Float[Tensor, "*B D"],
+        table: Tensor | None,
+        packing: Packing | None = None,
+        reading: Reading | None = None,
     ) -> Float[Tensor, "*B D"]:
-        """Attend inside rows (B, L, D), or packed rows (T, D); `table` rotates queries and keys."""
+        """Attend inside rows (B, L, D), or packed rows (T, D); `table` rotates queries and keys.
+
+        With `reading`, rows go on from what a causal model has read before.
+        """
         heads = self.qkv(x).view(*x.shape[:-1], -1, self.head_dim)
         query, key, value = heads.split([self.heads, self.kv_heads, self.kv_heads], -2)
         # float32 on the CPU: there, bfloat16 attention's backward pass is 3-4 times slower than float32's
@@ -47,24 +55,30 @@ class Attention(nn.Module):
             if table is not None:
                 query, key = rotate(query, table), rotate(key, table)
             key, value = (part.to(query.dtype) for part in (key, value))
-            mixed = self._mix(query, key, value, packing)
+            if reading is not None:
+                key, value, seen = reading.extend(key, value)
+                mixed = self._attend(query, key, value, seen, causal=False)
+            else:
+                mixed = self._mix(query, key, value, packing)
         return self.out(mixed.flatten(-2))
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, packing: Packing | None) -> Tensor:
         """Scaled dot-product attention of (..., H, K) parts, row by row."""
         if packing is None:
-            return self._attend(query, key, value, None)
+            return self._attend(query, key, value, None, causal=self.causal)
         if packing.groups is None:
             # right padding is never seen by a causal row's real positions
             visible = None if self.causal else packing.visible[:, None, None]
             query, key, value = (packing.spread(part) for part in (query, key, value))
-            return packing.gather(self._attend(query, key, value, visible))
+            return packing.gather(self._attend(query, key, value, visible, causal=self.causal))
         mixed = torch.empty_like(query)
         for tokens in packing.groups:
-            mixed[tokens] = self._attend(query[tokens], key[tokens], value[tokens], None)
+            mixed[tokens] = self._attend(query[tokens], key[tokens], value[tokens], None, causal=self.causal)
         return mixed
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Float[Tensor, "B L H K"]:
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, *, causal: bool
+    ) -> Float[Tensor, "B L H K"]:
         query, key, value = (part.transpose(1, 2) for part in (query, key, value))
         if self.kv_heads != self.heads:
             group = self.heads // self.kv_heads
@@ -75,5 +89,5 @@ class Attention(nn.Module):
             value,
             attn_mask=visible,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=self.causal,
+            is_causal=causal,
         ).transpose(1, 2)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmask.backbones.attention import Attention
+from unmask.backbones.cache import Cache, Reading
 from unmask.backbones.layers import (
     Activation,
     AdditiveTime,
@@ -124,6 +125,7 @@ class Block(nn.Module):
         packing: Packing | None,
         condition: Float[Tensor, "B D"] | None,
         select: Bool[Tensor, "*B"] | None = None,
+        reading: Reading | None = None,
     ) -> Tensor:
         """One block on (B, L, D) or packed (T, D); with `select`, the feed-forward runs only there and gives (N, D)."""
         time = None
@@ -131,7 +133,7 @@ class Block(nn.Module):
             rows = self.modulation(condition)
             time = (rows[:, None] if packing is None else rows[packing.owner]).chunk(6, -1)
         h = shifted(self.attention_norm(x), time)
-        h = self.drop(self.attention(h, table, packing))
+        h = self.drop(self.attention(h, table, packing, reading))
         x = x + h if time is None else x + h * (1 + time[2])
         if time is not None:
             time = time[3:]
@@ -218,6 +220,34 @@ class Transformer(nn.Module):
                 x = block(x, table, packing, condition, chosen)
         logits = self.head(self.norm(x))
         return logits if packing is None or select is not None else packing.spread(logits)
+
+
+def empty_cache(model: Transformer, rows: int) -> Cache:
+    """A cache for `rows` texts of the model's length, nothing read; the model must be causal."""
+    config = model.config
+    assert config.attention == "causal", "what a bidirectional model has read changes with what follows"
+    heads, head_dim = config.kv_heads or config.heads, config.width // config.heads
+    return Cache(config.layers, rows, config.length, heads, head_dim, model.embedding.weight.device)
+
+
+@torch.no_grad()
+def read_on(model: Transformer, tokens: Tokens, cache: Cache, lengths: Lengths) -> Tensor:
+    """Read `lengths` (B,) more tokens of each row of (B, N); logits (B, V) of what follows each row's last."""
+    new, time = tokens.shape[1], torch.zeros(len(tokens), device=tokens.device)
+    places = cache.places(new).clamp(max=model.config.length - 1)
+    width = min(cache.width + new, model.config.length)
+    x = model.embedding(tokens)
+    if model.position is not None:
+        x = x + model.position.weight[places]
+    condition = None if model.time is None else model.time(time)
+    if condition is not None and model.config.time == "additive":
+        x = x + condition[:, None]
+    table = None if model.table is None else model.table[:, places]
+    for block, layer in zip(model.blocks, cache.layers, strict=True):
+        x = block(x, table, None, condition, None, Reading(layer, places, width))
+    cache.advance(lengths, new)
+    last = (lengths - 1).clamp(min=0)
+    return model.head(model.norm(x[torch.arange(len(x), device=x.device), last]))
 
 
 def initialize(model: Transformer, generator: torch.Generator) -> None:

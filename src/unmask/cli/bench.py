@@ -17,7 +17,7 @@ from unmask.cli.evaluate import find_held_out
 from unmask.cli.options import MODEL_HELP, Parser, note, print_json
 from unmask.evaluation.judge import load_judge
 from unmask.evaluation.likelihood import Estimate, finite
-from unmask.evaluation.tradeoff import NFES, Plan, Point, default_plans, measure
+from unmask.evaluation.tradeoff import NFES, Looks, Plan, Point, default_plans, look_at, measure
 from unmask.pipeline import Pipeline
 from unmask.text.batches import eval_blocks
 
@@ -62,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
     if judge is None:
         note("no --judge was given: the samples' likelihood is not judged")
     blocks = eval_blocks(find_held_out(pipe, arguments.data, None).split, pipe.length, arguments.blocks)
+    real = look_at([pipe.tokenizer.decode(row) for row in blocks.tolist()], blocks.tolist(), judge)
     points: list[Point] = []
     with Progress(console=Console(file=sys.stderr), transient=True) as progress:
         task = progress.add_task("sampling", total=len(plans))
@@ -71,16 +72,16 @@ def run(argv: Sequence[str]) -> int:
             points.append(measure(pipe, plan, blocks, judge=judge, **options))
             progress.advance(task)
             if arguments.out:  # an hour's work is not lost to Ctrl-C
-                write_json(arguments.out / "sampling.json", report(arguments, points))
+                write_json(arguments.out / "sampling.json", report(arguments, real, points))
     if arguments.out:
         from unmask.analysis.tradeoff import plot_tradeoff
 
-        plot_tradeoff(report(arguments, points)["points"], arguments.out / "sampling.png")
+        plot_tradeoff(report(arguments, real, points)["points"], arguments.out / "sampling.png")
         note(f"wrote {arguments.out / 'sampling.json'} and sampling.png")
     if arguments.json:
-        print_json(report(arguments, points))
+        print_json(report(arguments, real, points))
     else:
-        Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160).print(table(points))
+        Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160).print(table(real, points))
     return 0
 
 
@@ -101,11 +102,11 @@ def read_plan(text: str) -> Plan:
     return Plan(sampler, revise, int(steps) if at else None)
 
 
-def report(arguments: Namespace, points: Sequence[Point]) -> dict[str, Any]:
+def report(arguments: Namespace, real: Looks, points: Sequence[Point]) -> dict[str, Any]:
     """Everything, as plain values."""
     settings = {name: getattr(arguments, name) for name in ("samples", "blocks", "temperature", "seed", "judge")}
     found = [finite(asdict(point)) | {"name": point.plan.name} for point in points]
-    return {"model": str(arguments.model), **settings, "points": found}
+    return {"model": str(arguments.model), **settings, "held_out": finite(asdict(real)), "points": found}
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -116,8 +117,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def table(points: Sequence[Point]) -> Table:
-    """For people."""
+def table(real: Looks, points: Sequence[Point]) -> Table:
+    """For people; the first line is the held-out text itself."""
     result = Table()
     result.add_column("sampler")
     heads = (
@@ -133,20 +134,24 @@ def table(points: Sequence[Point]) -> Table:
     )
     for head in heads:
         result.add_column(head, justify="right")
+    result.add_row("(held-out text)", "", "", "", *looks(real), end_section=True)
     for point in points:
         result.add_row(
             " + ".join(filter(None, [point.plan.sampler, point.plan.revise])),
             "own" if point.plan.steps is None else str(point.plan.steps),
             f"{point.nfe.mean:.1f}",
             f"{point.tokens_per_second:.0f}",
-            "" if point.judged_nll is None else brief(point.judged_nll),
-            brief(point.unigram_entropy),
-            brief(point.distinct_2, 3),
-            brief(point.repetition, 3),
+            *looks(point),
             f"{point.infill_nfe.mean:.1f}",
             brief(point.infill_accuracy, 3),
         )
     return result
+
+
+def looks(found: Looks) -> list[str]:
+    """The columns that real and generated texts share."""
+    judged = "" if found.judged_nll is None else brief(found.judged_nll)
+    return [judged, brief(found.unigram_entropy), brief(found.distinct_2, 3), brief(found.repetition, 3)]
 
 
 def brief(estimate: Estimate, digits: int = 2) -> str:

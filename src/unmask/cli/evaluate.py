@@ -1,6 +1,7 @@
 """unmask evaluate MODEL --data X: the bound on held-out text, and what samples look like."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,9 +33,10 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         "evaluate",
         "Bound -log p of held-out text, and measure samples.",
-        "example:\n  unmask evaluate runs/shakespeare-demo --data shakespeare",
+        "examples:\n  unmask evaluate runs/shakespeare-demo --data shakespeare\n"
+        "  unmask evaluate runs/shakespeare-demo runs/shakespeare-demo-gpt",
     )
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("model", metavar="MODEL", nargs="+", help=MODEL_HELP + "; several are shown side by side")
     parser.add_argument(
         "--data", metavar="X", help="a corpus or prepared folder (default: what the model was trained on)"
     )
@@ -53,18 +55,28 @@ def run(argv: Sequence[str]) -> int:
     for name in ("blocks", "draws"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} must be at least 1")
-    pipe = Pipeline.from_pretrained(arguments.model, arguments.device)
+    found = [look(model, arguments) for model in arguments.model]
+    if arguments.json:
+        reports = [report(*item) for item in found]
+        print_json(reports[0] if len(reports) == 1 else reports)
+    elif len(found) == 1:
+        _, data, likelihood, quality = found[0]
+        print_tables(data, likelihood, quality)
+    else:
+        print_side_by_side(found)
+    return 0
+
+
+def look(model: str, arguments: Namespace) -> tuple[str, str, Likelihood, SampleQuality | None]:
+    """A model's name, its text, its bound and its samples."""
+    pipe = Pipeline.from_pretrained(model, arguments.device)
     held_out = find_held_out(pipe, arguments.data, arguments.split)
     likelihood = bound(pipe, held_out.split, arguments.blocks, arguments.draws, arguments.seed)
     quality = None
     if arguments.samples:
-        note(f"generating {arguments.samples} samples ...")
+        note(f"{model}: generating {arguments.samples} samples ...")
         quality = judge(pipe, arguments.samples, arguments.seed, held_out.vocabulary)
-    if arguments.json:
-        print_json(report(arguments.model, held_out.name, likelihood, quality))
-    else:
-        print_tables(held_out.name, likelihood, quality)
-    return 0
+    return str(model), held_out.name, likelihood, quality
 
 
 def find_held_out(pipe: Pipeline, data: str | None, split: str | None) -> HeldOut:
@@ -102,7 +114,8 @@ def bound(pipe: Pipeline, split: TokenSplit, blocks: int, draws: int, seed: int)
         build_objective(replace(diffusion, objective="nelbo")),
         exact_k=diffusion.corruption == "absorbing",
         bytes_per_token=split.bytes_per_token,
-        draws=draws,
+        # an autoregressive model's likelihood is exact: one look is enough
+        draws=1 if diffusion.corruption == "none" else draws,
         seed=seed,
     )
 
@@ -142,3 +155,24 @@ def print_tables(data: str, likelihood: Likelihood, quality: SampleQuality | Non
         if quality.word_share is not None:
             table.add_row("samples: words that occur in the corpus", f"{quality.word_share:.1%}")
     console.print(table)
+
+
+def print_side_by_side(found: Sequence[tuple[str, str, Likelihood, SampleQuality | None]]) -> None:
+    """One column a model."""
+    table = Table(title="-log p: exact for autoregressive models, at most this for diffusion", title_justify="left")
+    table.add_column("measure, 95 % interval")
+    for model, _, _, _ in found:
+        table.add_column(model, justify="right")
+    likelihoods, qualities = [item[2] for item in found], [item[3] for item in found]
+    table.add_row("text", *(item[1] for item in found))
+    table.add_row("nats/token", *(str(item.nelbo) for item in likelihoods))
+    table.add_row("bits/byte", *("" if item.bits_per_byte is None else str(item.bits_per_byte) for item in likelihoods))
+    table.add_row("perplexity, a token", *(f"{item.perplexity_bound:.2f}" for item in likelihoods))
+    shown = [quality for quality in qualities if quality is not None]
+    if len(shown) == len(found):
+        table.add_section()
+        table.add_row("samples: unigram entropy, nats", *(f"{item.unigram_entropy:.3f}" for item in shown))
+        table.add_row("samples: distinct-2", *(f"{item.distinct_2:.3f}" for item in shown))
+        shares = ("" if item.word_share is None else f"{item.word_share:.1%}" for item in shown)
+        table.add_row("samples: words that occur in the corpus", *shares)
+    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160).print(table)

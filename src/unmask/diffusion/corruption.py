@@ -178,4 +178,38 @@ class Uniform:
         return result
 
 
-CORRUPTIONS: dict[str, type[Absorbing] | type[Uniform]] = {"absorbing": Absorbing, "uniform": Uniform}
+@dataclass(frozen=True)
+class Clean:
+    """No noise: the text of an autoregressive model, which predicts every token from those before it."""
+
+    schedule: Schedule
+    vocab_size: int
+    mask_id: int
+
+    def corrupt(
+        self,
+        x0: Tokens,
+        t: Times,
+        generator: torch.Generator,
+        *,
+        lengths: Lengths | None = None,
+        importance: Times | None = None,
+    ) -> Corrupted:
+        """The text as it is; every token is scored."""
+        valid = valid_positions(x0, lengths)
+        none = torch.zeros_like(valid)
+        ones = torch.ones_like(t)
+        return Corrupted(
+            x0=x0, xt=x0, t=t, masked=none, replaced=none, target=x0, scored=valid, valid=valid, importance=ones
+        )
+
+    def posterior(self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times) -> Float[Tensor, "B L V"]:
+        """Nothing changes."""
+        return torch.nn.functional.one_hot(xt, self.vocab_size).to(x0_probs)
+
+
+CORRUPTIONS: dict[str, type[Absorbing] | type[Uniform] | type[Clean]] = {
+    "absorbing": Absorbing,
+    "uniform": Uniform,
+    "none": Clean,
+}

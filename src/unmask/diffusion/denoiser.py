@@ -71,3 +71,24 @@ class Subs:
         forbidden = torch.zeros(logits.shape[-1], dtype=logits.dtype, device=logits.device)
         forbidden[self.mask_id] = -torch.inf
         return Denoised(torch.log_softmax(logits + forbidden, -1), select)
+
+
+@dataclass(frozen=True)
+class LeftToRight:
+    """A causal backbone: log p(x_i | x_1 .. x_{i-1}), the first token from the mask, which stands for the beginning.
+
+    Attributes:
+        backbone: tokens to logits of what follows each; must be causal, or it would see the answer.
+        mask_id: the mask; never predicted.
+        time_dependent: always false.
+    """
+
+    backbone: Backbone
+    mask_id: int
+    time_dependent: bool = False
+
+    def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
+        """Log p of each selected token given those before it."""
+        begin = torch.full_like(xt[:, :1], self.mask_id)
+        read = torch.cat([begin, xt[:, :-1]], 1)
+        return Subs(self.backbone, self.mask_id)(read, t, lengths=lengths, select=select)

@@ -158,9 +158,25 @@ class UniformCrossEntropy:
         return Loss(value, nll, row, {"nelbo": bound, "masked_ce": value.detach()})
 
 
+@dataclass(frozen=True)
+class Autoregressive:
+    """-log p of a text, token by token from the left: not a bound but the thing itself, nats a token."""
+
+    schedule: Schedule
+
+    def __call__(self, denoised: Denoised, corrupted: Corrupted) -> Loss:
+        """Mean of -log p(x_i | x_<i); `metrics["nelbo"]` is the same number, comparable with a diffusion model's bound."""
+        nll = token_nll(denoised, corrupted)
+        row = row_sum(nll, corrupted) / corrupted.valid.sum(-1).clamp(min=1)
+        value = row.mean()
+        return Loss(value, nll, row, {"nelbo": value.detach(), "masked_ce": value.detach()})
+
+
 OBJECTIVES: dict[tuple[str, str], Callable[[Schedule], Objective]] = {
     ("absorbing", "nelbo"): Nelbo,
     ("absorbing", "cross_entropy"): CrossEntropy,
     ("uniform", "nelbo"): UniformNelbo,
     ("uniform", "cross_entropy"): UniformCrossEntropy,
+    ("none", "autoregressive"): Autoregressive,
+    ("none", "nelbo"): Autoregressive,
 }

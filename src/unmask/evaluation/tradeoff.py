@@ -37,23 +37,36 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """As it is drawn: sampler + revision, without their settings."""
-        parts = [self.sampler, *filter(None, [self.revise])]
-        return " + ".join(part.split(":")[0] for part in parts)
+        """The curve it belongs to: an adaptive sampler's settings are what moves along its curve."""
+        sampler = self.sampler if self.steps is not None else self.sampler.split(":")[0]
+        return " + ".join(filter(None, [sampler, self.revise.split(":")[0]]))
 
 
 @dataclass(frozen=True)
-class Point:
-    """What a plan gave; every mean with its 95 % interval over samples or blocks.
+class Looks:
+    """What texts are like; every mean with its 95 % interval over texts.
+
+    Attributes:
+        judged_nll: nats a token of the judge; None without one.
+        unigram_entropy: of one text's tokens, nats.
+        distinct_2: different word pairs over all word pairs, in one text.
+        repetition: share of a text's 4-grams of tokens that it has had before.
+    """
+
+    judged_nll: Estimate | None
+    unigram_entropy: Estimate
+    distinct_2: Estimate
+    repetition: Estimate
+
+
+@dataclass(frozen=True)
+class Point(Looks):
+    """What a plan gave.
 
     Attributes:
         plan: the plan.
         nfe: forward passes a text.
         tokens_per_second: generated tokens a second of the whole batch, on this machine.
-        judged_nll: nats a token of the judge; None without one.
-        unigram_entropy: of one sample's tokens, nats.
-        distinct_2: different word pairs over all word pairs, in one sample.
-        repetition: share of a sample's 4-grams of tokens that it has had before.
         infill_nfe: forward passes a block of held-out text.
         infill_accuracy: share of the hidden tokens of held-out text that are given back, at temperature 0.
     """
@@ -61,10 +74,6 @@ class Point:
     plan: Plan
     nfe: Estimate
     tokens_per_second: float
-    judged_nll: Estimate | None
-    unigram_entropy: Estimate
-    distinct_2: Estimate
-    repetition: Estimate
     infill_nfe: Estimate
     infill_accuracy: Estimate
 
@@ -125,12 +134,19 @@ def measure(
         plan=plan,
         nfe=over([item.nfe for item in texts]),
         tokens_per_second=sum(map(len, tokens)) / seconds,
-        judged_nll=None if judge is None else over(judge([item.text for item in texts])),
-        unigram_entropy=over([unigram_entropy([row]) for row in tokens]),
-        distinct_2=over([distinct_n([item.text], 2) for item in texts]),
-        repetition=over([repetition(row) for row in tokens]),
+        **vars(look_at([item.text for item in texts], tokens, judge)),
         infill_nfe=over([item.nfe for item in filled]),
         infill_accuracy=over(right),
+    )
+
+
+def look_at(texts: Sequence[str], tokens: Sequence[Sequence[int]], judge: Judge | None) -> Looks:
+    """Texts and their tokens, generated or real."""
+    return Looks(
+        judged_nll=None if judge is None else over(judge(texts)),
+        unigram_entropy=over([unigram_entropy([row]) for row in tokens]),
+        distinct_2=over([distinct_n([text], 2) for text in texts]),
+        repetition=over([repetition(row) for row in tokens]),
     )
 
 
@@ -162,7 +178,7 @@ def repetition(tokens: Sequence[int], n: int = 4) -> float:
     return 1 - len(grams) / total if total else 0.0
 
 
-def over(values: Sequence[float]) -> Estimate:
+def over(values: Sequence[float | int]) -> Estimate:
     """The mean and its interval, of what is a number."""
     known = torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
     return Estimate.over_rows(known)

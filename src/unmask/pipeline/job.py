@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unmask.config import build_corruption, build_sampler
+from unmask.config import CachedReader, build_corruption, build_sampler
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.pipeline.options import DEFAULT_STEPS, Settings
 from unmask.pipeline.results import Generation, Request
 from unmask.pipeline.scoring import fill_bound
 from unmask.pipeline.stopping import Ending, Stopper, trimmed
+from unmask.sampling.continuation import write_on
 from unmask.sampling.controls import Controls
 from unmask.sampling.frame import Frame
 from unmask.sampling.loop import denoise
@@ -61,9 +62,9 @@ class Job:
         name, revise, block, schedule, _ = self.settings[0].plan
         self.schedule = schedule or pipe.config.diffusion.schedule
         self.sampler = build_sampler(name, self.schedule, revise, block)
-        self.uniform = pipe.config.diffusion.corruption == "uniform"
-        if self.uniform:
-            self._check_uniform()
+        self.noise = pipe.config.diffusion.corruption
+        if self.noise != "absorbing":
+            self._check_needs_no_masks()
         self.rows = [row for number in range(len(requests)) for row in self._rows(number)]
         self.stopper = Stopper(pipe.tokenizer, [row.ending for row in self.rows])
         self.results: list[list[Generation]] = []
@@ -81,8 +82,12 @@ class Job:
         placed = torch.zeros_like(seeds)
         if any(words):
             canvas, placed = place_words(pipe.denoiser, canvas, words, seeds=seeds, lengths=lengths)
-        if self.uniform:
+        stop = self.stopper if any(row.ending.start is not None for row in rows) else None
+        if self.noise == "uniform":
             frames = self._redraw(canvas, steps, seeds, controls, lengths)
+        elif self.noise == "none":
+            reader = CachedReader(pipe.model, len(rows), padding)
+            frames = write_on(reader, canvas, padding, seeds=seeds, controls=controls, lengths=lengths, stop=stop)
         else:
             frames = denoise(
                 pipe.denoiser,
@@ -93,7 +98,7 @@ class Job:
                 controls=controls,
                 lengths=lengths,
                 trained_with=SCHEDULES[pipe.config.diffusion.schedule](),
-                stop=self.stopper if any(row.ending.start is not None for row in rows) else None,
+                stop=stop,
             )
         frame = None
         for frame in frames:
@@ -114,15 +119,17 @@ class Job:
         if isinstance(review, SelfCorrection) and frame is not None:
             yield from self_correct(pipe.denoiser, frame, review, seeds=seeds, controls=controls)
 
-    def _check_uniform(self) -> None:
-        """Refuse what needs masks."""
+    def _check_needs_no_masks(self) -> None:
+        """Refuse what only a model trained with masks can do."""
+        what = {"uniform": "was trained with random tokens", "none": "writes from left to right"}[self.noise]
+        able = {"uniform": (), "none": ("stop", "best_of")}[self.noise]
         for request in self.requests:
             for name in ("block", "guidance", "forced", "stop", "best_of"):
-                if request.options.get(name):
-                    raise ValueError(
-                        f"{name} is for models trained with masks; this one was trained with random tokens"
-                    )
+                if request.options.get(name) and name not in able:
+                    raise ValueError(f"{name} is for models trained with masks; this one {what}")
         sampler = self.sampler
+        if self.noise == "none" and (sampler.remask or sampler.review):
+            raise ValueError("revise is for diffusion models; this one writes from left to right")
         if sampler.remask is not None or not isinstance(sampler.review, SelfCorrection | None):
             raise ValueError("a model trained with random tokens can be revised by self_correct only")
 
@@ -169,6 +176,9 @@ class Job:
         if not chosen:
             return {}
         device = self.pipe.device
+        if self.noise == "none":  # every token's probability was exact when it was drawn
+            nats = -frame.confidence.double().clamp(min=1e-300).log().sum(-1)
+            return {index: float(nats[index]) / sum(size for _, size in self.rows[index].holes) for index in chosen}
         rows = torch.tensor(chosen, device=device)
         holes = torch.zeros(frame.tokens.shape, dtype=torch.bool, device=device)
         for index in chosen:
@@ -201,7 +211,7 @@ class Job:
             tokens=tokens,
             fills=fills,
             confidence=[round(value, 6) for value in frame.confidence[index, : len(tokens)].tolist()],
-            nfe=int(frame.nfe[index]) + (BOUND_DRAWS if bound is not None else 0),
+            nfe=int(frame.nfe[index]) + (BOUND_DRAWS if bound is not None and self.noise != "none" else 0),
             seed=row.seed,
             finish=self.stopper.finished.get(index, "length"),
             bound=bound,

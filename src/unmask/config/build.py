@@ -1,0 +1,137 @@
+"""From settings to parts: the one place where all of them are joined."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unmask.backbones.transformer import Transformer, empty_cache, initialize, read_on
+from unmask.config.settings import DataConfig, DiffusionConfig, RunConfig
+from unmask.diffusion.corruption import CORRUPTIONS, Corruption
+from unmask.diffusion.denoiser import Denoiser, LeftToRight, Subs
+from unmask.diffusion.objectives import OBJECTIVES, Objective
+from unmask.diffusion.schedules import SCHEDULES
+from unmask.diffusion.times import TIMES, TimeSampler
+from unmask.names import check_known
+from unmask.sampling.sampler import Sampler
+from unmask.sampling.spec import read_sampler
+from unmask.text.corpus import Corpus
+from unmask.text.shards import Progress, TokenData, is_prepared, open_tokens, prepare, prepared_with
+from unmask.text.tokenizer import (
+    Tokenizer,
+    bpe_tokenizer,
+    byte_tokenizer,
+    char_tokenizer,
+    gpt2_tokenizer,
+    load_tokenizer,
+)
+
+
+def build_tokenizer(config: DataConfig, train: Iterable[str], everything: Iterable[str]) -> Tokenizer:
+    """The tokenizer that is named; bpe learns from the training text only, char must know every character."""
+    match config.tokenizer:
+        case "byte":
+            return byte_tokenizer()
+        case "char":
+            return char_tokenizer(everything)
+        case "bpe":
+            return bpe_tokenizer(train, config.vocab_size)
+        case "gpt2":
+            return gpt2_tokenizer()
+        case other:
+            return load_tokenizer(other)
+
+
+def build_corpus(config: DataConfig) -> Corpus:
+    """The documents."""
+    return Corpus(config.source, text_key=config.text_key, max_characters=config.max_characters)
+
+
+def build_model(config: RunConfig, vocab_size: int) -> Transformer:
+    """The network, with the weights that the seed gives."""
+    model = Transformer(config.model, vocab_size)
+    initialize(model, torch.Generator().manual_seed(config.train.seed))
+    return model
+
+
+def build_corruption(config: DiffusionConfig, vocab_size: int, mask_id: int) -> Corruption:
+    """The forward process."""
+    if config.corruption == "uniform" and mask_id != vocab_size - 1:
+        raise ValueError("uniform corruption needs a tokenizer whose mask is the last token")
+    return CORRUPTIONS[config.corruption](SCHEDULES[config.schedule](), vocab_size, mask_id)
+
+
+def build_objective(config: DiffusionConfig) -> Objective:
+    """What is descended."""
+    return OBJECTIVES[config.corruption, config.objective](SCHEDULES[config.schedule]())
+
+
+def build_times(config: DiffusionConfig) -> TimeSampler:
+    """Which times are trained."""
+    return TIMES[config.times]()
+
+
+def build_denoiser(config: RunConfig, model: nn.Module, mask_id: int) -> Denoiser:
+    """The network as a distribution over clean tokens."""
+    if config.diffusion.corruption == "none":
+        return LeftToRight(model, mask_id)
+    return Subs(model, mask_id, time_dependent=config.model.time != "none")
+
+
+class CachedReader:
+    """A causal model with its key/value cache, as `write_on` wants it."""
+
+    def __init__(self, model: Transformer, rows: int, mask_id: int) -> None:
+        self.model, self.mask_id, self.cache = model, mask_id, empty_cache(model, rows)
+
+    def read(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Read on; log p of what follows."""
+        logits = read_on(self.model, tokens, self.cache, lengths).float()
+        logits[:, self.mask_id] = -torch.inf
+        return logits.log_softmax(-1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all other rows."""
+        self.cache.keep(rows)
+
+
+def build_data(
+    config: DataConfig, folder: Path, progress: Progress = lambda characters: None, *, reuse: bool = False
+) -> TokenData:
+    """Tokens and their tokenizer: prepared into `folder`, or opened where they are if the source is prepared already.
+
+    With `reuse`, what an earlier call with the same config left in `folder` is taken as it is: right for a run that goes on.
+    """
+    source = Path(config.source).expanduser()
+    data = open_tokens(source) if is_prepared(source) else None
+    if data is None and reuse and prepared_with(folder, asdict(config)):
+        data = open_tokens(folder)
+    if data is None:
+        return prepare(
+            build_corpus(config),
+            folder,
+            lambda train, everything: build_tokenizer(config, train, everything),
+            val_fraction=config.val_fraction,
+            settings=asdict(config),
+            progress=progress,
+        )
+    if data.tokenizer is not None:
+        return data
+    if config.tokenizer in ("char", "bpe"):
+        raise ValueError(f"{source} has tokens but no tokenizer: name theirs with --data.tokenizer, for example gpt2")
+    tokenizer = build_tokenizer(config, (), ())
+    for split in (data.train, data.val):
+        split.check_fits(tokenizer.vocab_size, str(source))
+    return replace(data, tokenizer=tokenizer)
+
+
+def build_sampler(sampler: str, schedule: str, revise: str = "", block: int | None = None) -> Sampler:
+    """A sampler by name, following a schedule by name; see `read_sampler`.
+
+    Raises:
+        ValueError: an unknown name (the nearest is suggested), or a setting out of range.
+    """
+    check_known(schedule, SCHEDULES, "schedule")
+    return read_sampler(sampler, SCHEDULES[schedule](), revise, block)

@@ -1,0 +1,177 @@
+"""The settings of a run, typed; each section refuses what cannot be."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from unmask.backbones.transformer import TransformerConfig
+from unmask.diffusion.objectives import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learned.
+
+    Args:
+        source: shakespeare, a file, a folder, - (standard input), hf:NAME, or a folder that `unmask data prepare` wrote.
+        tokenizer: byte, char, bpe (trained on the corpus), gpt2, a tokenizer.json, or a hub id.
+        vocab_size: of bpe, the mask included.
+        text_key: the field of JSON lines that holds the text.
+        max_characters: read no more than this; null for all.
+        val_fraction: the share of characters, at the end, that validates.
+    """
+
+    source: str = "shakespeare"
+    tokenizer: str = "char"
+    vocab_size: int = 1024
+    text_key: str = "text"
+    max_characters: int | None = None
+    val_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The noise, and what is descended.
+
+    Args:
+        corruption: absorbing (masks), uniform (random tokens), or none (an autoregressive model).
+        schedule: linear, log_linear, cosine (seed 003), cosine_md4, polynomial or geometric.
+        objective: cross_entropy (the mean over masked tokens) or nelbo (the bound); the bound is reported either way.
+            autoregressive goes with corruption none and a causal model.
+        times: antithetic, uniform or importance.
+    """
+
+    corruption: Literal["absorbing", "uniform", "none"] = "absorbing"
+    schedule: Literal["linear", "log_linear", "cosine", "cosine_md4", "polynomial", "geometric"] = "linear"
+    objective: Literal["cross_entropy", "nelbo", "autoregressive"] = "cross_entropy"
+    times: Literal["antithetic", "uniform", "importance"] = "antithetic"
+
+    def __post_init__(self) -> None:
+        """Refuse an objective that the noise does not have."""
+        if (self.corruption, self.objective) not in OBJECTIVES:
+            has = sorted(objective for corruption, objective in OBJECTIVES if corruption == self.corruption)
+            raise ValueError(
+                f"diffusion.objective {self.objective} does not go with corruption {self.corruption}: use {' or '.join(has)}"
+            )
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the weights move.
+
+    Args:
+        name: muon (matrices inside blocks by torch's Muon, the rest by AdamW) or adamw.
+        lr: AdamW's peak learning rate.
+        muon_lr: Muon's peak learning rate, in units of the matrix's own scale.
+        weight_decay: decoupled decay of matrices and embeddings; vectors are never decayed.
+        betas: AdamW's decay rates.
+        momentum: Muon's.
+        ns_steps: Newton-Schulz steps of Muon's orthogonalisation.
+        schedule: after the warm-up: cosine to min_lr, linear to zero, or constant.
+        warmup: steps of linear warm-up.
+        min_lr: the end of cosine, as a share of the peak.
+        clip: the largest gradient norm; 0 for no clipping.
+    """
+
+    name: Literal["muon", "adamw"] = "muon"
+    lr: float = 3e-3
+    muon_lr: float = 0.02
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    momentum: float = 0.95
+    ns_steps: int = 5
+    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    warmup: int = 50
+    min_lr: float = 0.1
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        _require(self, "optim", above_zero=("lr", "muon_lr", "ns_steps"))
+        _require(self, "optim", not_negative=("weight_decay", "warmup", "min_lr", "clip"))
+
+    def lr_scale(self, step: int, steps: int) -> float:
+        """The learning rate at a step (from 0), as a share of the peak."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        progress = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+        if self.schedule == "cosine":
+            return self.min_lr + (1 - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+        return 1 - progress if self.schedule == "linear" else 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how large, how precise, and what is kept.
+
+    Args:
+        steps: optimizer steps.
+        batch_size: rows in one forward pass of one process.
+        accumulate: forward passes in one optimizer step.
+        precision: bf16, fp32, or auto (bf16 where the processor computes in it).
+        compile: torch.compile the model.
+        checkpointing: recompute activations in the backward pass: less memory, more time.
+        ema: decay of the averaged weights that are evaluated and shipped; 0 for none.
+        seed: of weights, batches and noise.
+        eval_every: steps between validations.
+        eval_blocks: rows of the validation text in each.
+        save_every: steps between checkpoints.
+        log_every: steps between lines in metrics.jsonl.
+        trackers: accelerate trackers beside metrics.jsonl, such as tensorboard or wandb.
+    """
+
+    steps: int = 2000
+    batch_size: int = 32
+    accumulate: int = 1
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool = False
+    checkpointing: bool = False
+    ema: float = 0.0
+    seed: int = 0
+    eval_every: int = 250
+    eval_blocks: int = 64
+    save_every: int = 500
+    log_every: int = 10
+    trackers: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        counts = ("steps", "batch_size", "accumulate", "eval_every", "eval_blocks", "save_every", "log_every")
+        _require(self, "train", above_zero=counts)
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"train.ema must be in [0, 1), not {self.ema}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that makes a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a model that would see the answer, or could not see what it needs."""
+        causal, clean = self.model.attention == "causal", self.diffusion.corruption == "none"
+        if causal and not clean:
+            raise ValueError(
+                "a causal model cannot fill masks: set model.attention to bidirectional, or corruption to none"
+            )
+        if clean and not causal:
+            raise ValueError("an autoregressive model must be causal: set model.attention to causal")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        return asdict(self)
+
+
+def _require(config: Any, section: str, above_zero: Iterable[str] = (), not_negative: Iterable[str] = ()) -> None:
+    for name in above_zero:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{section}.{name} must be above 0, not {getattr(config, name)}")
+    for name in not_negative:
+        if not getattr(config, name) >= 0:
+            raise ValueError(f"{section}.{name} must be 0 or more, not {getattr(config, name)}")
