@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unmask.cli.options import MODEL_HELP, Parser, note, print_json
-from unmask.config import build_corpus, build_corruption, build_objective
+from unmask.config import build_bound, build_corpus
 from unmask.evaluation.generation import SampleQuality, sample_quality, words
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
 from unmask.pipeline import Pipeline
@@ -105,17 +105,17 @@ def find_held_out(pipe: Pipeline, data: str | None, split: str | None) -> HeldOu
 
 def bound(pipe: Pipeline, split: TokenSplit, blocks: int, draws: int, seed: int) -> Likelihood:
     """The NELBO of blocks of the model's own length."""
-    diffusion = pipe.config.diffusion
+    measure = build_bound(pipe.config, pipe.model, pipe.tokenizer.vocab_size, pipe.tokenizer.mask_id)
     rows = eval_blocks(split, pipe.length, blocks).to(pipe.device)
     return evaluate_likelihood(
-        pipe.denoiser,
+        measure.denoiser,
         rows,
-        build_corruption(diffusion, pipe.tokenizer.vocab_size, pipe.tokenizer.mask_id),
-        build_objective(replace(diffusion, objective="nelbo")),
-        exact_k=diffusion.corruption == "absorbing",
+        measure.corruption,
+        measure.objective,
+        exact_k=measure.exact_k,
         bytes_per_token=split.bytes_per_token,
         # an autoregressive model's likelihood is exact: one look is enough
-        draws=1 if diffusion.corruption == "none" else draws,
+        draws=1 if pipe.config.diffusion.corruption == "none" else draws,
         seed=seed,
     )
 

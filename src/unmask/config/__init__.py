@@ -1,7 +1,9 @@
 """Typed configuration, and the one place where the parts are joined."""
 
 from unmask.config.build import (
+    Bound,
     CachedReader,
+    build_bound,
     build_corpus,
     build_corruption,
     build_data,
@@ -11,17 +13,20 @@ from unmask.config.build import (
     build_sampler,
     build_times,
     build_tokenizer,
+    build_training_denoiser,
 )
 from unmask.config.parsing import check_keys, config_keys, config_parser, explain, read_config
 from unmask.config.settings import DataConfig, DiffusionConfig, OptimConfig, RunConfig, TrainConfig
 
 __all__ = [
+    "Bound",
     "CachedReader",
     "DataConfig",
     "DiffusionConfig",
     "OptimConfig",
     "RunConfig",
     "TrainConfig",
+    "build_bound",
     "build_corpus",
     "build_corruption",
     "build_data",
@@ -31,6 +36,7 @@ __all__ = [
     "build_sampler",
     "build_times",
     "build_tokenizer",
+    "build_training_denoiser",
     "check_keys",
     "config_keys",
     "config_parser",

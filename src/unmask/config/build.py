@@ -1,7 +1,7 @@
 """From settings to parts: the one place where all of them are joined."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from unmask.backbones.transformer import Transformer, empty_cache, initialize, read_on
 from unmask.config.settings import DataConfig, DiffusionConfig, RunConfig
 from unmask.diffusion.corruption import CORRUPTIONS, Corruption
-from unmask.diffusion.denoiser import Denoiser, LeftToRight, Subs
-from unmask.diffusion.objectives import OBJECTIVES, Objective
+from unmask.diffusion.denoiser import Denoiser, Frank, LeftToRight, Subs
+from unmask.diffusion.objectives import OBJECTIVES, Objective, RepairLoss
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.diffusion.times import TIMES, TimeSampler
 from unmask.names import check_known
@@ -63,14 +63,47 @@ def build_corruption(config: DiffusionConfig, vocab_size: int, mask_id: int) -> 
     return CORRUPTIONS[config.corruption](SCHEDULES[config.schedule](), vocab_size, mask_id)
 
 
-def build_objective(config: DiffusionConfig) -> Objective:
+def build_objective(config: DiffusionConfig, mask_id: int) -> Objective:
     """What is descended."""
+    if config.corruption == "repair":
+        return RepairLoss(mask_id, config.penalty_keep_mask, config.penalty_mask_correct)
     return OBJECTIVES[config.corruption, config.objective](SCHEDULES[config.schedule]())
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What measures -log p: a denoiser, a noise, its bound, and whether exactly k tokens may be masked for it."""
+
+    denoiser: Denoiser
+    corruption: Corruption
+    objective: Objective
+    exact_k: bool
+
+
+def build_bound(config: RunConfig, model: nn.Module, vocab_size: int, mask_id: int) -> Bound:
+    """The bound of the model's own noise; a repair model is measured as the masked model that it contains."""
+    diffusion = config.diffusion
+    if diffusion.corruption == "repair":
+        diffusion = replace(diffusion, corruption="absorbing", objective="nelbo")
+    diffusion = replace(diffusion, objective="nelbo")
+    return Bound(
+        build_denoiser(config, model, mask_id),
+        build_corruption(diffusion, vocab_size, mask_id),
+        build_objective(diffusion, mask_id),
+        exact_k=diffusion.corruption == "absorbing",
+    )
 
 
 def build_times(config: DiffusionConfig) -> TimeSampler:
     """Which times are trained."""
     return TIMES[config.times]()
+
+
+def build_training_denoiser(config: RunConfig, model: nn.Module, mask_id: int) -> Denoiser:
+    """The network as the objective reads it: a repair model's answers include the mask."""
+    if config.diffusion.corruption == "repair":
+        return Frank(model, mask_id, time_dependent=config.model.time != "none")
+    return build_denoiser(config, model, mask_id)
 
 
 def build_denoiser(config: RunConfig, model: nn.Module, mask_id: int) -> Denoiser:

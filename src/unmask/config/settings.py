@@ -35,22 +35,31 @@ class DiffusionConfig:
     """The noise, and what is descended.
 
     Args:
-        corruption: absorbing (masks), uniform (random tokens), or none (an autoregressive model).
+        corruption: absorbing (masks), uniform (random tokens), repair (seed 001: masks and wrong tokens), or none (an
+            autoregressive model).
         schedule: linear, log_linear, cosine (seed 003), cosine_md4, polynomial or geometric.
         objective: cross_entropy (the mean over masked tokens) or nelbo (the bound); the bound is reported either way.
-            autoregressive goes with corruption none and a causal model.
+            autoregressive goes with corruption none and a causal model, repair with corruption repair.
         times: antithetic, uniform or importance.
+        penalty_keep_mask: repair's weight of an honest "not yet" where a token is masked, in [0, 1].
+        penalty_mask_correct: repair's weight of calling a right token wrong, in [0, 1].
     """
 
-    corruption: Literal["absorbing", "uniform", "none"] = "absorbing"
+    corruption: Literal["absorbing", "uniform", "repair", "none"] = "absorbing"
     schedule: Literal["linear", "log_linear", "cosine", "cosine_md4", "polynomial", "geometric"] = "linear"
-    objective: Literal["cross_entropy", "nelbo", "autoregressive"] = "cross_entropy"
+    objective: Literal["cross_entropy", "nelbo", "repair", "autoregressive"] = "cross_entropy"
     times: Literal["antithetic", "uniform", "importance"] = "antithetic"
+    penalty_keep_mask: float = 0.25
+    penalty_mask_correct: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse an objective that the noise does not have."""
-        if (self.corruption, self.objective) not in OBJECTIVES:
-            has = sorted(objective for corruption, objective in OBJECTIVES if corruption == self.corruption)
+        pairs = {*OBJECTIVES, ("repair", "repair")}
+        for name in ("penalty_keep_mask", "penalty_mask_correct"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"diffusion.{name} must be in [0, 1], not {getattr(self, name)}")
+        if (self.corruption, self.objective) not in pairs:
+            has = sorted(objective for corruption, objective in pairs if corruption == self.corruption)
             raise ValueError(
                 f"diffusion.objective {self.objective} does not go with corruption {self.corruption}: use {' or '.join(has)}"
             )

@@ -208,8 +208,65 @@ class Clean:
         return torch.nn.functional.one_hot(xt, self.vocab_size).to(x0_probs)
 
 
-CORRUPTIONS: dict[str, type[Absorbing] | type[Uniform] | type[Clean]] = {
+@dataclass(frozen=True)
+class Repair:
+    """Seed 001's noise: some tokens are masked, others are wrong, and the model must say which is which.
+
+    Of each row the share 0.99 t is masked, and a share drawn from U(0, 0.99 - 0.99 t) is replaced by random other tokens: with t
+    uniform these are the seed's rates. The positions are disjoint and the counts exact. What the model should say is the
+    original where masked or untouched, and the mask where the token is wrong.
+    """
+
+    schedule: Schedule
+    vocab_size: int
+    mask_id: int
+
+    def corrupt(
+        self,
+        x0: Tokens,
+        t: Times,
+        generator: torch.Generator,
+        *,
+        lengths: Lengths | None = None,
+        importance: Times | None = None,
+    ) -> Corrupted:
+        """Mask and replace; every token is scored."""
+        valid = valid_positions(x0, lengths)
+        size = valid.sum(-1)
+        rate_mask = 0.99 * t
+        rate_random = (0.99 - rate_mask) * torch.rand(t.shape, generator=generator, device=t.device)
+        last_masked, last_wrong = (size * rate_mask).long(), (size * rate_mask).long() + (size * rate_random).long()
+        # a random order of each row: its head is masked, what follows is replaced
+        order = torch.rand(x0.shape, generator=generator, device=x0.device).masked_fill(~valid, 2.0)
+        place = order.argsort(dim=-1).argsort(dim=-1)
+        masked = (place < last_masked[:, None]) & valid
+        wrong = (place < last_wrong[:, None]) & valid & ~masked
+        # a turn of 1 .. K-1 through the K tokens that are not the mask never comes back to the token itself
+        kinds = self.vocab_size - 1
+        turn = torch.randint(1, kinds, x0.shape, generator=generator, device=x0.device)
+        other = (x0 - (x0 > self.mask_id).long() + turn) % kinds
+        other = other + (other >= self.mask_id).long()
+        ones = torch.ones_like(t)
+        return Corrupted(
+            x0=x0,
+            xt=torch.where(masked, self.mask_id, torch.where(wrong, other, x0)),
+            t=t,
+            masked=masked,
+            replaced=wrong,
+            target=torch.where(wrong, self.mask_id, x0),
+            scored=valid,
+            valid=valid,
+            importance=ones if importance is None else importance,
+        )
+
+    def posterior(self, xt: Tokens, x0_probs: Float[Tensor, "B L V"], s: Times, t: Times) -> Float[Tensor, "B L V"]:
+        """That of masking alone: the wrong tokens are not a Markov process, and are reopened by the sampler instead."""
+        return Absorbing(self.schedule, self.vocab_size, self.mask_id).posterior(xt, x0_probs, s, t)
+
+
+CORRUPTIONS: dict[str, type[Absorbing] | type[Uniform] | type[Clean] | type[Repair]] = {
     "absorbing": Absorbing,
     "uniform": Uniform,
     "none": Clean,
+    "repair": Repair,
 }

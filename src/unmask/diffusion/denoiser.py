@@ -92,3 +92,24 @@ class LeftToRight:
         begin = torch.full_like(xt[:, :1], self.mask_id)
         read = torch.cat([begin, xt[:, :-1]], 1)
         return Subs(self.backbone, self.mask_id)(read, t, lengths=lengths, select=select)
+
+
+@dataclass(frozen=True)
+class Frank:
+    """A backbone that may answer with the mask: "not yet" where it stands, "this is wrong" where another token does.
+
+    Attributes:
+        backbone: tokens to logits.
+        mask_id: the mask.
+        time_dependent: whether predictions change when only t changes.
+    """
+
+    backbone: Backbone
+    mask_id: int
+    time_dependent: bool = False
+
+    def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
+        """Log p of each answer at `select`, the mask's among them, in float32 or better."""
+        logits = self.backbone(xt, t, lengths=lengths, select=select)
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        return Denoised(torch.log_softmax(logits, -1), select)

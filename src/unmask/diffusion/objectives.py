@@ -172,6 +172,50 @@ class Autoregressive:
         return Loss(value, nll, row, {"nelbo": value.detach(), "masked_ce": value.detach()})
 
 
+@dataclass(frozen=True)
+class RepairLoss:
+    """Seed 001's weighted cross-entropy over all tokens. Not a bound.
+
+    Attributes:
+        mask_id: the mask.
+        penalty_keep_mask: weight where a mask should be filled and the model says "not yet" (honest).
+        penalty_mask_correct: weight where a right token is called wrong (nervous).
+    """
+
+    mask_id: int
+    penalty_keep_mask: float = 0.25
+    penalty_mask_correct: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse penalties that are no shares."""
+        for name in ("penalty_keep_mask", "penalty_mask_correct"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+
+    def __call__(self, denoised: Denoised, corrupted: Corrupted) -> Loss:
+        """Mean over tokens of weight * CE; the weight follows the model's own likeliest answer.
+
+        `metrics["masked_ce"]` (and, until it is evaluated, `"nelbo"`) is the mean CE of the masked tokens with the mask ruled
+        out as an answer; `"flagged"` the share of wrong tokens that the model calls wrong.
+        """
+        nll = token_nll(denoised, corrupted)
+        says_mask = denoised.log_probs.argmax(-1) == self.mask_id
+        masked, wrong = (part[denoised.select] for part in (corrupted.masked, corrupted.replaced))
+        weight = torch.ones_like(nll)
+        weight = torch.where(masked & says_mask, self.penalty_keep_mask, weight)
+        weight = torch.where(~masked & ~wrong & says_mask, self.penalty_mask_correct, weight)
+        per_token = weight * nll
+        row = row_sum(per_token, corrupted) / corrupted.valid.sum(-1).clamp(min=1)
+        value = mean(row, corrupted)
+        with torch.no_grad():
+            at_mask = denoised.log_probs[:, self.mask_id].exp().clamp(max=1 - 1e-6)
+            # log p(x | not the mask) = log p(x) - log(1 - p(mask))
+            filled = (nll + torch.log1p(-at_mask)) * masked
+            masked_ce = filled.sum() / masked.sum().clamp(min=1)
+            flagged = (says_mask & wrong).sum() / wrong.sum().clamp(min=1)
+        return Loss(value, per_token, row, {"nelbo": masked_ce, "masked_ce": masked_ce, "flagged": flagged})
+
+
 OBJECTIVES: dict[tuple[str, str], Callable[[Schedule], Objective]] = {
     ("absorbing", "nelbo"): Nelbo,
     ("absorbing", "cross_entropy"): CrossEntropy,

@@ -63,7 +63,7 @@ class Job:
         self.schedule = schedule or pipe.config.diffusion.schedule
         self.sampler = build_sampler(name, self.schedule, revise, block)
         self.noise = pipe.config.diffusion.corruption
-        if self.noise != "absorbing":
+        if self.noise in ("uniform", "none"):
             self._check_needs_no_masks()
         self.rows = [row for number in range(len(requests)) for row in self._rows(number)]
         self.stopper = Stopper(pipe.tokenizer, [row.ending for row in self.rows])

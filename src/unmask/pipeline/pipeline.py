@@ -135,7 +135,7 @@ class Pipeline:
         ids = list(layout.canvases[0])
         for (start, size), piece in zip(layout.holes[0], pieces, strict=True):
             ids[start : start + size] = piece
-        if self.config.diffusion.corruption != "absorbing":
+        if self.config.diffusion.corruption in ("uniform", "none"):
             raise ValueError("scores are for models trained with masks; unmask evaluate measures any model")
         tokens = torch.tensor([ids], device=self.device)
         holes = torch.tensor([layout.canvases[0]], device=self.device) == self.tokenizer.mask_id
@@ -231,7 +231,7 @@ class Pipeline:
             chosen = marked(text, parts, spans, "span") - kept  # pyright: ignore[reportArgumentType]
         else:
             assert share is not None
-            if self.config.diffusion.corruption != "absorbing":
+            if self.config.diffusion.corruption in ("uniform", "none"):
                 raise ValueError("the least likely tokens can be found by a model trained with masks only: give a span")
             if not 0 < share <= 1:
                 raise ValueError(f"share must be in (0, 1], not {share}")

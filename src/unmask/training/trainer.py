@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,12 +20,13 @@ from torch import Tensor
 from unmask.backbones.precision import resolve_precision
 from unmask.config import (
     RunConfig,
+    build_bound,
     build_corruption,
     build_data,
-    build_denoiser,
     build_model,
     build_objective,
     build_times,
+    build_training_denoiser,
 )
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
 from unmask.pretrained import load_weights, named_weights, read_model_config, read_tensors
@@ -138,10 +139,10 @@ class Trainer:
         wrapped: Any = torch.compile(model, dynamic=True) if train.compile else model
         self.wrapped, *self.prepared = self.accelerator.prepare(wrapped, *self.optimizers)
         mask_id, vocab_size = self.tokenizer.mask_id, self.tokenizer.vocab_size
-        self.denoiser = build_denoiser(config, self.wrapped, mask_id)
+        self.denoiser = build_training_denoiser(config, self.wrapped, mask_id)
         self.corruption = build_corruption(config.diffusion, vocab_size, mask_id)
-        self.objective = build_objective(config.diffusion)
-        self.bound = build_objective(replace(config.diffusion, objective="nelbo"))
+        self.objective = build_objective(config.diffusion, mask_id)
+        self.bound = build_bound(config, self.wrapped, vocab_size, mask_id)
         self.stop = False
 
     def fit(self) -> TrainResult:
@@ -222,11 +223,11 @@ class Trainer:
         self.model.eval()
         with self._averaged(), self._autocast():
             likelihood = evaluate_likelihood(
-                self.denoiser,
+                self.bound.denoiser,
                 self.val_rows,
-                self.corruption,
-                self.bound,
-                exact_k=self.config.diffusion.corruption == "absorbing",
+                self.bound.corruption,
+                self.bound.objective,
+                exact_k=self.bound.exact_k,
                 bytes_per_token=self.data.val.bytes_per_token,
                 draws=2,
                 batch_size=self.config.train.batch_size,
