@@ -154,6 +154,17 @@ def test_stop_texts_end_the_text_and_are_not_part_of_it(pipe: Pipeline, block: i
     assert pipe.generate("To be", suffix="t", length=16, seed=4, stop=[stop])[0].finish == "length"
 
 
+@pytest.mark.parametrize("revise", ["remdm_cap:eta=0.5", "verify", "gibbs", "dfm"])
+def test_a_text_that_ended_is_not_opened_again_while_others_go_on(pipe: Pipeline, revise: str) -> None:
+    options = {"length": 16, "sampler": "left_to_right", "steps": 24, "revise": revise, "temperature": 0.0}
+    requests = [pipe.request_generate("T", stop=["not", "be"], **options), pipe.request_generate("or", seed=2, **options)]
+    ended, whole = (found[0] for found in pipe.batch(requests))
+    assert ended.finish == "stop"
+    assert pipe.tokenizer.mask_id not in ended.tokens
+    assert ended.tokens == pipe.batch(requests[:1])[0][0].tokens
+    assert len(whole.tokens) == 16
+
+
 def test_the_end_of_text_token_ends_the_text(tmp_path: Path) -> None:
     from conftest import random_model
     from unmask.backbones.transformer import TransformerConfig

@@ -70,7 +70,8 @@ class Walk:
 
     def advance(self) -> None:
         """One step of every row that is not done: predict, choose, draw, reopen."""
-        active = self.holes & ((self.block_of == self.block[:, None]) | self.ended[:, None])
+        here = (self.block_of == self.block[:, None]) | self.ended[:, None]
+        active = self.holes & here & ~self.done[:, None]
         wanted = self.masked & active
         log_probs = self.predictions.at(self.tokens, wanted, self._heard(), self.changed)
         # one value that is not a number spoils a whole distribution: a column shows it
@@ -183,7 +184,7 @@ class Walk:
         self.t, self.index, self.turns = s, self.index + 1, self.turns + self.ended
         review = self.sampler.review
         if review is not None:
-            self._look_again(review, ~self.ended)
+            self._look_again(review, ~self.ended & ~self.done)
         open_here = (self.masked & (self.block_of == self.block[:, None])).any(-1)
         # reopening goes on until the block's time is over
         full = ~open_here & ~self.ended & ((s <= 0) | (self.sampler.remask is None))
