@@ -81,6 +81,11 @@ def test_a_uniform_model_generates_too(corpus_file: Path, tmp_path: Path) -> Non
         "To", length=10, steps=5, seed=0, num_samples=2, revise="self_correct:rounds=8,margin=0.02"
     )
     assert together[1].tokens == corrected.tokens
+    quick, slow = uniform.batch(
+        [uniform.request_generate("To", length=10, steps=4), uniform.request_generate("To", length=10, steps=9, seed=7)]
+    )
+    assert quick[0] == uniform.generate("To", length=10, steps=4)[0]
+    assert slow[0].nfe == 9
     with pytest.raises(ValueError, match="block is for models trained with masks"):
         uniform.generate(block=4)
     with pytest.raises(ValueError, match="by self_correct only"):

@@ -154,18 +154,156 @@ def test_stop_texts_end_the_text_and_are_not_part_of_it(pipe: Pipeline, block: i
     assert pipe.generate("To be", suffix="t", length=16, seed=4, stop=[stop])[0].finish == "length"
 
 
-@pytest.mark.parametrize("revise", ["remdm_cap:eta=0.5", "verify", "gibbs", "dfm"])
-def test_a_text_that_ended_is_not_opened_again_while_others_go_on(pipe: Pipeline, revise: str) -> None:
-    options = {"length": 16, "sampler": "left_to_right", "steps": 24, "revise": revise, "temperature": 0.0}
-    requests = [pipe.request_generate("T", stop=["not", "be"], **options), pipe.request_generate("or", seed=2, **options)]
-    ended, whole = (found[0] for found in pipe.batch(requests))
-    assert ended.finish == "stop"
-    assert pipe.tokenizer.mask_id not in ended.tokens
-    assert ended.tokens == pipe.batch(requests[:1])[0][0].tokens
-    assert len(whole.tokens) == 16
+@pytest.mark.parametrize(
+    "revise", ["remdm_rescale:eta=0.5", "remdm_cap:eta=1", "dfm", "verify", "gibbs", "self_correct"]
+)
+@pytest.mark.parametrize("neighbour", [4, 16])
+def test_a_text_that_ended_is_not_opened_again_while_others_go_on(pipe: Pipeline, revise: str, neighbour: int) -> None:
+    options = {"sampler": "left_to_right", "revise": revise, "temperature": 1.5}
+    requests = [pipe.request_generate(length=10, seed=seed, stop=["e", "o"], **options) for seed in range(8)]
+    together = pipe.batch([*requests, pipe.request_generate(length=neighbour, seed=99, **options)])
+    assert sum(found[0].finish == "stop" for found in together[:8]) >= 4
+    for request, found in zip(requests, together, strict=False):
+        assert pipe.tokenizer.mask_id not in found[0].tokens
+        alone = pipe.batch([request])[0][0]
+        assert (found[0].tokens, found[0].nfe, found[0].text) == (alone.tokens, alone.nfe, alone.text)
 
 
-def test_the_end_of_text_token_ends_the_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("revise", ["remdm_cap:eta=0.3", "dfm", "gibbs"])
+def test_no_stop_text_is_left_whatever_is_reopened(pipe: Pipeline, revise: str) -> None:
+    results = pipe.generate(
+        length=8, sampler="threshold:tau=0.1", steps=24, stop="e", revise=revise, temperature=1.5, num_samples=30
+    )
+    assert not any("e" in item.text for item in results)
+
+
+def test_a_stop_of_several_bytes_is_found_whole() -> None:
+    from unmask.pipeline.stopping import Ending, Stopper
+    from unmask.text.tokenizer import byte_tokenizer
+
+    tokenizer = byte_tokenizer()
+    for text, stop in (("ab\U0001f600cd", "\U0001f600"), ("ab \u00e9 cd", "\u00e9")):
+        ids = tokenizer.encode(text)
+        tokens = torch.tensor([ids])
+        stopper = Stopper(tokenizer, [Ending(0, (stop,))])
+        (size,) = stopper(tokens, torch.zeros_like(tokens, dtype=torch.bool), torch.tensor([len(ids)])).tolist()
+        assert tokenizer.decode(ids[:size]) == text[: text.index(stop) + 1]
+
+
+@pytest.mark.parametrize("rule", ["threshold:tau=0.05", "klass:tau=0.1,drift=2,window=1", "confidence", "ancestral"])
+@pytest.mark.parametrize("revise", ["remdm_cap:eta=0", "remdm_cap:eta=0.3", "remdm_conf"])
+@pytest.mark.parametrize("block", [None, 3])
+def test_reopened_rows_and_new_blocks_are_asked_for_again(
+    pipe: Pipeline, rule: str, revise: str, block: int | None
+) -> None:
+    """Nothing is taken from a neighbour's predictions, or from before."""
+    options = {"sampler": rule, "block": block, "temperature": 1.5}
+    lengths = [16, 5, 9, 12]
+    requests = [
+        pipe.request_generate("To" * (i % 2), length=n, seed=i, revise=revise, **options) for i, n in enumerate(lengths)
+    ]
+    for request, found in zip(requests, pipe.batch(requests), strict=True):
+        alone = pipe.batch([request])[0][0]
+        assert (alone.tokens, alone.nfe) == (found[0].tokens, found[0].nfe)
+    if revise == "remdm_cap:eta=0" and rule.startswith("threshold"):
+        plain = pipe.generate(length=16, seed=0, **options)[0]
+        same = pipe.generate(length=16, seed=0, revise=revise, **options)[0]
+        assert plain.nfe == same.nfe
+
+
+def test_the_empty_continuation_is_not_the_best() -> None:
+    pipe, end = ending_model()
+
+    def ends_at_once(log_probs: torch.Tensor, tokens: torch.Tensor, row: torch.Tensor, place: torch.Tensor) -> object:
+        log_probs[place == 1, end] += 6.0
+        return log_probs
+
+    options = {"length": 8, "sampler": "left_to_right", "hooks": [ends_at_once]}
+    every = pipe.generate("t", num_samples=8, **options)
+    assert any(len(item.tokens) == 1 for item in every)
+    assert any(len(item.tokens) == 8 for item in every)
+    assert all(len(item.tokens) == 8 for item in pipe.generate("t", best_of=8, num_samples=1, **options))
+
+
+def test_hooks_may_write_into_what_they_are_given(pipe: Pipeline) -> None:
+    seen: list[torch.Tensor] = []
+
+    def push(log_probs: torch.Tensor, tokens: torch.Tensor, row: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        seen.append(log_probs.clone())
+        log_probs[:, 2] += 3
+        return log_probs
+
+    (result,) = pipe.generate(length=4, steps=30, hooks=[push])
+    assert all(0 < value <= 1 for value in result.confidence)
+    assert all((given <= 1e-6).all() for given in seen)
+    with pytest.raises(ValueError, match="left no token to choose from at step 1"):
+        pipe.generate(length=4, hooks=[lambda log_probs, *_: torch.full_like(log_probs, -torch.inf)])
+
+
+def test_forced_texts_leave_room_for_one_another(pipe: Pipeline) -> None:
+    for seed in range(12):
+        (result,) = pipe.infill("To [MASK:4]t", forced=["be", "or"], seed=seed)
+        assert sorted([result.text[3:5], result.text[5:7]]) == ["be", "or"]
+    (result,) = pipe.infill("To [MASK:2-5]t", forced=["not"])
+    assert "not" in result.fills[0]
+
+
+def test_jobs_can_be_watched_twice_and_samples_keep_their_order(pipe: Pipeline) -> None:
+    job = pipe.stream("To be", length=16, stop=["t"], seed=1)
+    first = [list(job), job.results][1]
+    assert [list(job), job.results][1] == first
+    results = pipe.infill("To [MASK:1-3], or", num_samples=4, seed=7)
+    assert [item.seed for item in results] == [7, 8, 9, 10]
+    edited = pipe.edit("To be, or not", share=0.3, num_samples=3)
+    assert edited[0].nfe == edited[1].nfe + 8
+
+
+def test_many_samples_are_split_into_batches(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pipe.generate("To", length=8, num_samples=7, seed=3)
+    monkeypatch.setattr("unmask.pipeline.pipeline.LARGEST_BATCH", 2 * 8 * pipe.tokenizer.vocab_size)
+    split = pipe.generate("To", length=8, num_samples=7, seed=3)
+    assert [(item.tokens, item.seed, item.nfe) for item in split] == [
+        (item.tokens, item.seed, item.nfe) for item in whole
+    ]
+
+
+def test_one_text_is_a_list_of_one(pipe: Pipeline) -> None:
+    assert "not" in pipe.generate(length=12, forced="not")[0].text
+    assert pipe.generate(length=8, banned="e")[0].tokens == pipe.generate(length=8, banned=["e"])[0].tokens
+
+
+def test_tokens_that_no_draw_has_hidden_have_no_confidence(pipe: Pipeline) -> None:
+    score = pipe.score("To be, or not", draws=1, seed=3)
+    assert None in score.confidence
+    assert None not in pipe.score("To be, or not", draws=32).confidence
+
+
+BAD_TYPES = [
+    *({name: None} for name in ("sampler", "temperature", "top_k", "seed", "num_samples")),
+    *({name: "4"} for name in ("steps", "block", "temperature", "top_k", "seed", "best_of", "logit_bias")),
+    *({name: 2.5} for name in ("steps", "block", "top_k", "seed", "num_samples", "best_of", "stop", "forced")),
+    *({name: [5]} for name in ("stop", "forced", "temperature")),
+    {"stop": b"a"},
+    {"schedule": 5},
+    {"temperature": 1e39},
+    {"temperature": float("nan")},
+    {"steps": 10**18},
+    {"seed": 2**63},
+    {"banned": [1.5]},
+    {"logit_bias": {3: "x"}},
+    {"logit_bias": {3: 1e40}},
+    {"forced": ["be"], "stop": "e"},
+    {"length": "6"},
+]
+
+
+@pytest.mark.parametrize("options", BAD_TYPES, ids=str)
+def test_wrong_types_are_one_sentence(pipe: Pipeline, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options)) + "|there is no schedule"):
+        pipe.generate(**options)
+
+
+def ending_model() -> tuple[Pipeline, int]:
     from conftest import random_model
     from unmask.backbones.transformer import TransformerConfig
     from unmask.config import RunConfig
@@ -174,9 +312,14 @@ def test_the_end_of_text_token_ends_the_text(tmp_path: Path) -> None:
     tokenizer = bpe_tokenizer(["to be or not to be " * 20], 270)
     shape = {"layers": 1, "width": 32, "heads": 2, "length": 16}
     model = random_model(tokenizer.vocab_size, **shape)
-    pipe = Pipeline(model, tokenizer, RunConfig(model=TransformerConfig(**shape)), "cpu")
     assert tokenizer.end_id is not None
-    options = {"length": 16, "sampler": "left_to_right", "logit_bias": {tokenizer.end_id: 6.0}}
+    return Pipeline(model, tokenizer, RunConfig(model=TransformerConfig(**shape)), "cpu"), tokenizer.end_id
+
+
+def test_the_end_of_text_token_ends_the_text() -> None:
+    pipe, end = ending_model()
+    tokenizer = pipe.tokenizer
+    options = {"length": 16, "sampler": "left_to_right", "logit_bias": {end: 6.0}}
     ended = [item for seed in range(4) for item in pipe.generate("to", seed=seed, **options) if item.finish == "end"]
     assert ended
     for item in ended:
@@ -209,8 +352,8 @@ def test_banned_tokens_never_come(pipe: Pipeline) -> None:
         ("generate", {"forced": ["not"], "banned": ["n"]}, "'not' is forced, but its token .* is banned"),
         ("generate", {"banned": ["not"]}, "'not' is 3 tokens"),
         ("generate", {"banned": [999]}, "token 999 does not exist"),
-        ("generate", {"forced": [""]}, "forced text must not be empty"),
-        ("generate", {"forced": ["To be, or not to be"]}, "no room for a forced word"),
+        ("generate", {"forced": [""]}, "a forced text must not be empty"),
+        ("generate", {"forced": ["To be, or not to be"]}, "no room for forced texts of 19 tokens"),
         ("generate", {"stop": ""}, "stop text must not be empty"),
         ("generate", {"best_of": 1, "num_samples": 2}, "best_of must be at least num_samples"),
         ("generate", {"sampler": "entropy_bound:gamma=-1"}, "gamma must be 0 or more"),

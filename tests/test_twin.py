@@ -142,6 +142,8 @@ def test_a_twin_learns_and_writes(twin: Pipeline) -> None:
     assert stopped.nfe == 4
     best = twin.generate("or", num_samples=1, best_of=5, temperature=1.5, length=12, seed=2)[0]
     assert best.bound is not None
+    stopped = twin.generate("or", num_samples=4, best_of=8, temperature=1.5, stop=["e"], seed=2)
+    assert all(item.bound is not None and item.bound < 20 for item in stopped)
     assert len(list(twin.stream("To be", length=8))) == 4
 
 
@@ -152,6 +154,7 @@ def test_a_twin_learns_and_writes(twin: Pipeline) -> None:
         ("generate", {"suffix": "not"}, "nothing can be given after a hole"),
         ("generate", {"block": 4}, "block is for models trained with masks; this one writes from left to right"),
         ("generate", {"revise": "gibbs"}, "revise is for diffusion models"),
+        ("infill", {"text": "To [MASK:2-4]"}, "holes of open length are for models trained with masks"),
         ("score", {"text": "To be"}, "scores are for models trained with masks"),
         ("edit", {"text": "To be", "share": 0.5}, "give a span"),
     ],

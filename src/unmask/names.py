@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """' (did you mean ...?)' when something is near, else nothing."""
-    found = difflib.get_close_matches(word, list(words), 1, 0.5)
+    found = difflib.get_close_matches(str(word), list(words), 1, 0.5)
     return f" (did you mean {found[0]}?)" if found else ""
 
 

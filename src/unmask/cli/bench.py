@@ -18,7 +18,7 @@ from unmask.cli.options import MODEL_HELP, Parser, note, print_json
 from unmask.evaluation.judge import load_judge
 from unmask.evaluation.likelihood import Estimate, finite
 from unmask.evaluation.tradeoff import NFES, Looks, Plan, Point, default_plans, look_at, measure
-from unmask.pipeline import Pipeline
+from unmask.pipeline import Pipeline, SamplingOptions
 from unmask.text.batches import eval_blocks
 
 
@@ -54,10 +54,14 @@ def run(argv: Sequence[str]) -> int:
         if getattr(arguments, name) < 2:
             raise ValueError(f"--{name} must be at least 2, for an interval")
     pipe = Pipeline.from_pretrained(arguments.model, arguments.device)
+    if pipe.config.diffusion.corruption in ("uniform", "none"):
+        raise ValueError("bench sampling compares orders of unmasking: the model must be trained with masks")
     plans = [read_plan(text) for text in arguments.plan or ()] or default_plans(pipe.length, numbers(arguments.nfe))
     for plan in plans:
         # a mistake in the last plan is said before the first is run
-        pipe.stream(pipe.request_generate(sampler=plan.sampler, revise=plan.revise, steps=plan.steps))
+        free = SamplingOptions(sampler=plan.sampler, revise=plan.revise, steps=plan.steps)
+        settings = SamplingOptions(temperature=arguments.temperature, seed=arguments.seed)
+        pipe.stream(pipe.request_generate(**free | settings))
     judge = load_judge(arguments.judge, pipe.device.type) if arguments.judge else None
     if judge is None:
         note("no --judge was given: the samples' likelihood is not judged")

@@ -31,6 +31,7 @@ def watch(frames: Iterable[Frame], tokenizer: Tokenizer, *, seconds: float = 0.0
 
 def panel(frame: Frame, tokenizer: Tokenizer) -> Panel:
     """The canvas with its step, open positions and forward passes."""
-    left = int((frame.states[0] == State.MASKED).sum())
+    states = frame.states[0, : int(frame.lengths[0])]
+    left = int(((states == State.MASKED) | (states == State.REMASKED)).sum())
     foot = Text(f"step {frame.step}  masked {left}  forward passes {int(frame.nfe[0])}", style="dim")
     return Panel(Group(styled(frame, tokenizer), Text(), foot), border_style="dim", padding=(1, 2))

@@ -45,9 +45,11 @@ def causal_judge(model: Any, tokenizer: Any) -> Judge:
     The first token is judged too where the tokenizer has a beginning-of-text token; else it is context only.
     """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    longest = getattr(model.config, "max_position_embeddings", None)
 
     def judge(texts: Sequence[str]) -> list[float]:
-        rows = [start + tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+        # a text longer than the judge can read is judged by its beginning
+        rows = [(start + tokenizer(text, add_special_tokens=False).input_ids)[:longest] for text in texts]
         found = [0.0] * len(rows)
         # texts of like length share a batch
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))

@@ -15,9 +15,9 @@ from unmask.pipeline.scoring import fill_bound
 from unmask.pipeline.stopping import Ending, Stopper, trimmed
 from unmask.sampling.continuation import write_on
 from unmask.sampling.controls import Controls
-from unmask.sampling.frame import Frame
+from unmask.sampling.frame import Frame, State
 from unmask.sampling.loop import denoise
-from unmask.sampling.placing import place_words
+from unmask.sampling.placing import place_words, room_for
 from unmask.sampling.redraw import redraw, self_correct
 from unmask.sampling.review import SelfCorrection
 
@@ -70,6 +70,7 @@ class Job:
         self.results: list[list[Generation]] = []
 
     def __iter__(self) -> Iterator[Frame]:
+        self.stopper = Stopper(self.pipe.tokenizer, [row.ending for row in self.rows])
         pipe, rows, device = self.pipe, self.rows, self.pipe.device
         lengths = torch.tensor([len(row.canvas) for row in rows], device=device)
         width = int(lengths.max())
@@ -124,6 +125,8 @@ class Job:
         what = {"uniform": "was trained with random tokens", "none": "writes from left to right"}[self.noise]
         able = {"uniform": (), "none": ("stop", "best_of")}[self.noise]
         for request in self.requests:
+            if len(request.layout.canvases) > 1:
+                raise ValueError(f"holes of open length are for models trained with masks; this one {what}")
             for name in ("block", "guidance", "forced", "stop", "best_of"):
                 if request.options.get(name) and name not in able:
                     raise ValueError(f"{name} is for models trained with masks; this one {what}")
@@ -136,8 +139,18 @@ class Job:
     def _rows(self, number: int) -> Iterator[Row]:
         """The rows of a request: every sample in every layout."""
         settings, layout = self.settings[number], self.requests[number].layout
+        words = sorted(map(len, settings.forced), reverse=True)
+        fitting = [
+            (canvas, holes)
+            for canvas, holes in zip(layout.canvases, layout.holes, strict=True)
+            if room_for([size for _, size in holes], words)
+        ]
+        if not fitting:
+            raise ValueError(
+                f"there is no room for forced texts of {', '.join(map(str, words))} tokens: leave larger holes"
+            )
         for sample in range(settings.candidates):
-            for canvas, holes in zip(layout.canvases, layout.holes, strict=True):
+            for canvas, holes in fitting:
                 masks = sum(size for _, size in holes)
                 default = masks if self.sampler.adaptive else min(masks, DEFAULT_STEPS)
                 steps = settings.steps or max(default, 1)
@@ -155,9 +168,11 @@ class Job:
                     continue
                 found = self._generation(frame, index, bounds.get(index))
                 spent[row.sample] = spent.get(row.sample, 0) + found.nfe + placed[index]
-                if row.sample not in best or (found.bound or 0.0) < (best[row.sample].bound or 0.0):
+                if row.sample not in best or worth(found) < worth(best[row.sample]):
                     best[row.sample] = found
-            ranked = sorted(best, key=lambda sample: best[sample].bound or 0.0)[: settings.samples]
+            ranked = list(best)
+            if settings.candidates > settings.samples:
+                ranked = sorted(best, key=lambda sample: worth(best[sample]))[: settings.samples]
             # every candidate's forward passes were spent on the request
             extra = sum(spent.values()) - sum(spent[sample] for sample in ranked)
             results = [replace(best[sample], nfe=spent[sample]) for sample in ranked]
@@ -177,8 +192,11 @@ class Job:
             return {}
         device = self.pipe.device
         if self.noise == "none":  # every token's probability was exact when it was drawn
-            nats = -frame.confidence.double().clamp(min=1e-300).log().sum(-1)
-            return {index: float(nats[index]) / sum(size for _, size in self.rows[index].holes) for index in chosen}
+            inside = torch.arange(frame.tokens.shape[1], device=device) < frame.lengths[:, None]
+            filled = inside & (frame.states != State.PROMPT)
+            nats = -frame.confidence.double().clamp(min=1e-300).log().masked_fill(~filled, 0).sum(-1)
+            per_token = torch.where(filled.any(-1), nats / filled.sum(-1), torch.inf)
+            return {index: float(per_token[index]) for index in chosen}
         rows = torch.tensor(chosen, device=device)
         holes = torch.zeros(frame.tokens.shape, dtype=torch.bool, device=device)
         for index in chosen:
@@ -189,7 +207,8 @@ class Job:
         seeds = torch.tensor([self.rows[index].seed for index in chosen], device=device)
         schedule = SCHEDULES[self.pipe.config.diffusion.schedule]()
         draws, _ = fill_bound(self.pipe.denoiser, schedule, frame.tokens[rows], holes, lengths, seeds, BOUND_DRAWS)
-        per_token = draws.mean(-1) / holes.sum(-1).clamp(min=1)
+        # a text that ended before it began is no candidate
+        per_token = torch.where(holes.any(-1), draws.mean(-1) / holes.sum(-1), torch.inf)
         return dict(zip(chosen, per_token.tolist(), strict=True))
 
     def _generation(self, frame: Frame, index: int, bound: float | None) -> Generation:
@@ -216,3 +235,8 @@ class Job:
             finish=self.stopper.finished.get(index, "length"),
             bound=bound,
         )
+
+
+def worth(found: Generation) -> float:
+    """What candidates are compared by."""
+    return 0.0 if found.bound is None else found.bound

@@ -1,12 +1,31 @@
 """From texts with holes, and from texts to be edited, to canvases."""
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from unmask.pipeline.results import Layout
 from unmask.text.template import Template
 from unmask.text.tokenizer import Tokenizer
 
 LENGTHS_TRIED = 8
+
+Part: TypeAlias = str | tuple[int, int]
+"""A part of a text: itself, or its first character and the one after its last."""
+
+
+def parts(given: Part | Sequence[Part]) -> list[Part]:
+    """One part or several, as several.
+
+    Raises:
+        ValueError: something that is no part.
+    """
+    one = isinstance(given, str) or (len(given) == 2 and all(isinstance(end, int) for end in given))
+    found: list[Any] = [given] if one else list(given)
+    for part in found:
+        ranged = isinstance(part, Sequence) and len(part) == 2 and all(isinstance(end, int) for end in part)
+        if not isinstance(part, str) and not ranged:
+            raise ValueError(f"a part must be a text or a range (start, end) of characters, not {part!r}")
+    return found
 
 
 def lay_out(template: Template, tokenizer: Tokenizer, length: int) -> Layout:
@@ -43,7 +62,7 @@ def hole_sizes(template: Template) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(tried))
 
 
-def marked(text: str, parts: Sequence[str | tuple[int, int]], spans: Sequence[tuple[int, int]], what: str) -> set[int]:
+def marked(text: str, parts: Sequence[Part], spans: Sequence[tuple[int, int]], what: str) -> set[int]:
     """The tokens that overlap some parts of a text: substrings that occur once, or character ranges.
 
     Raises:
@@ -52,10 +71,10 @@ def marked(text: str, parts: Sequence[str | tuple[int, int]], spans: Sequence[tu
     found: set[int] = set()
     for part in parts:
         if isinstance(part, str):
-            if not part or text.count(part) != 1:
-                times = "is empty" if not part else "does not occur" if part not in text else "occurs more than once"
+            start = text.find(part)
+            if not part or start < 0 or text.find(part, start + 1) >= 0:
+                times = "is empty" if not part else "does not occur" if start < 0 else "occurs more than once"
                 raise ValueError(f"{what}: {part!r} {times} in the text; give it whole, or as (start, end) characters")
-            start = text.index(part)
             end = start + len(part)
         else:
             start, end = part

@@ -12,8 +12,8 @@ from unmask.backbones.transformer import Transformer
 from unmask.config import RunConfig, build_denoiser
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.pipeline.job import Job
-from unmask.pipeline.layouts import lay_out, marked, reopened
-from unmask.pipeline.options import SamplingOptions, Settings
+from unmask.pipeline.layouts import Part, lay_out, marked, parts, reopened
+from unmask.pipeline.options import SamplingOptions, Settings, real, whole
 from unmask.pipeline.results import Generation, Request, Score
 from unmask.pipeline.scoring import fill_bound, token_nll
 from unmask.pretrained import load_pretrained
@@ -82,11 +82,11 @@ class Pipeline:
     def edit(
         self,
         text: str,
-        span: str | tuple[int, int] | Sequence[str | tuple[int, int]] | None = None,
+        span: Part | Sequence[Part] | None = None,
         *,
         share: float | None = None,
         size: int | None = None,
-        keep: str | Sequence[str | tuple[int, int]] = (),
+        keep: Part | Sequence[Part] = (),
         **options: Unpack[SamplingOptions],
     ) -> list[Generation]:
         """Rewrite parts of a text and leave the rest as it is.
@@ -104,7 +104,8 @@ class Pipeline:
         """
         request, spent = self.request_edit(text, span, share=share, size=size, keep=keep, **options)
         results = self.batch([request])[0]
-        return [replace(result, nfe=result.nfe + spent) for result in results]
+        # finding the tokens was done once
+        return [replace(results[0], nfe=results[0].nfe + spent), *results[1:]]
 
     def score(self, text: str, fill: str | Sequence[str] = (), *, draws: int = 16, seed: int = 0) -> Score:
         """Bound -log p(fill | rest): how well the fills suit the holes; without holes, how likely the text is.
@@ -118,8 +119,7 @@ class Pipeline:
         Raises:
             ValueError: not one fill a hole, an empty one, or a text longer than the model's canvas.
         """
-        if draws < 1:
-            raise ValueError(f"draws must be at least 1, not {draws}")
+        draws, seed = whole(draws, "draws", 1), whole(seed, "seed", 0)
         template = parse_template(text, need_hole=False)
         fills = [fill] if isinstance(fill, str) else list(fill)
         if not template.holes:
@@ -149,24 +149,25 @@ class Pipeline:
             nats=float(values.mean()),
             ci95=None if error is None else 1.96 * error,
             per_token=float(values.mean()) / int(holes.sum()),
-            confidence=[round(value, 6) for value in (-mean[0]).exp().tolist()],
+            confidence=[None if value != value else round(value, 6) for value in (-mean[0]).exp().tolist()],
             nfe=draws,
             seed=seed,
         )
 
     def batch(self, requests: Sequence[Request]) -> list[list[Generation]]:
         """Many requests at once, of any lengths, seeds and settings: much faster than one by one, and the same texts."""
-        plans: dict[object, list[int]] = {}
-        for number, request in enumerate(requests):
-            plans.setdefault(Settings(request.options, self.tokenizer).plan, []).append(number)
+        pieces = [(number, piece) for number, request in enumerate(requests) for piece in self._pieces(request)]
+        plans: dict[object, list[tuple[int, Request]]] = {}
+        for number, piece in pieces:
+            plans.setdefault(Settings(piece.options, self.tokenizer).plan, []).append((number, piece))
         results: list[list[Generation]] = [[] for _ in requests]
-        for numbers in plans.values():
-            for part in self._parts(requests, numbers):
-                job = Job(self, [requests[number] for number in part])
+        for alike in plans.values():
+            for part in self._parts(alike):
+                job = Job(self, [piece for _, piece in part])
                 for _ in job:
                     pass
-                for number, found in zip(part, job.results, strict=True):
-                    results[number] = found
+                for (number, _), found in zip(part, job.results, strict=True):
+                    results[number] += found
         return results
 
     def stream(
@@ -191,7 +192,7 @@ class Pipeline:
         self, prompt: str = "", *, suffix: str = "", length: int | None = None, **options: Unpack[SamplingOptions]
     ) -> Request:
         """What `generate` asks, for `batch` and `stream`."""
-        length = self.length if length is None else length
+        length = self.length if length is None else whole(length, "length")
         if not 1 <= length <= self.length:
             raise ValueError(f"length must be between 1 and the model's {self.length}, not {length}")
         given = len(self.tokenizer.encode(prompt)) + len(self.tokenizer.encode(suffix))
@@ -209,31 +210,30 @@ class Pipeline:
     def request_edit(
         self,
         text: str,
-        span: str | tuple[int, int] | Sequence[str | tuple[int, int]] | None = None,
+        span: Part | Sequence[Part] | None = None,
         *,
         share: float | None = None,
         size: int | None = None,
-        keep: str | Sequence[str | tuple[int, int]] = (),
+        keep: Part | Sequence[Part] = (),
         **options: Unpack[SamplingOptions],
     ) -> tuple[Request, int]:
         """What `edit` asks, for `batch` and `stream`, and the forward passes that finding the tokens took."""
         if (span is None) == (share is None):
             raise ValueError("give either a span or a share to rewrite")
-        if size is not None and (span is None or size < 1):
+        if size is not None and (span is None or whole(size, "size") < 1):
             raise ValueError("size must be at least 1, and goes with a span only")
         ids, spans = self.tokenizer.encode_spans(text)
         if len(ids) > self.length:
             raise ValueError(f"the text has {len(ids)} tokens; the model's canvas has {self.length}")
-        kept = marked(text, [keep] if isinstance(keep, str) else keep, spans, "keep")
+        kept = marked(text, parts(keep), spans, "keep")
         spent = 0
         if span is not None:
-            parts = [span] if isinstance(span, str) or isinstance(span[0], int) else list(span)
-            chosen = marked(text, parts, spans, "span") - kept  # pyright: ignore[reportArgumentType]
+            chosen = marked(text, parts(span), spans, "span") - kept
         else:
             assert share is not None
             if self.config.diffusion.corruption in ("uniform", "none"):
                 raise ValueError("the least likely tokens can be found by a model trained with masks only: give a span")
-            if not 0 < share <= 1:
+            if not 0 < real(share, "share") <= 1:
                 raise ValueError(f"share must be in (0, 1], not {share}")
             chosen, spent = self._least_likely(ids, set(range(len(ids))) - kept, share)
         if not chosen:
@@ -258,18 +258,33 @@ class Pipeline:
         count = max(1, round(share * len(free)))
         return set(sorted(free, key=lambda place: -nll[place])[:count]), groups
 
-    def _parts(self, requests: Sequence[Request], numbers: list[int]) -> Iterator[list[int]]:
+    def _cells(self, request: Request, rows: int) -> int:
+        """Rows * tokens * vocabulary of a request's forward pass."""
+        return rows * sum(map(len, request.layout.canvases)) * self.tokenizer.vocab_size
+
+    def _pieces(self, request: Request) -> Iterator[Request]:
+        """A request as several when its samples do not fit into one forward pass; candidates stay together."""
+        settings = Settings(request.options, self.tokenizer)
+        most = max(1, LARGEST_BATCH // max(1, self._cells(request, 1)))
+        if settings.samples <= most or settings.candidates > settings.samples:
+            yield request
+            return
+        for first in range(0, settings.samples, most):
+            some = SamplingOptions(
+                seed=settings.seed + first, num_samples=min(most, settings.samples - first), best_of=None
+            )
+            yield Request(request.layout, request.options | some)
+
+    def _parts(self, pieces: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:
         """Requests in order, as many together as memory allows."""
-        part: list[int] = []
+        part: list[tuple[int, Request]] = []
         cells = 0
-        for number in numbers:
-            request = requests[number]
-            rows = request.options.get("best_of") or request.options.get("num_samples", 1)
-            more = rows * sum(map(len, request.layout.canvases)) * self.tokenizer.vocab_size
+        for item in pieces:
+            more = self._cells(item[1], Settings(item[1].options, self.tokenizer).candidates)
             if part and cells + more > LARGEST_BATCH:
                 yield part
                 part, cells = [], 0
-            part.append(number)
+            part.append(item)
             cells += more
         if part:
             yield part

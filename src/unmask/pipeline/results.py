@@ -64,7 +64,8 @@ class Score:
         nats: an upper bound on -log p(fills | rest), nats.
         ci95: half the width of its 95 % interval; None from one draw.
         per_token: nats / number of scored tokens.
-        confidence: for each token, the geometric mean of its probabilities; 1 for what was given.
+        confidence: for each token, the geometric mean of its probabilities; 1 for what was given, None for a token that no
+            draw has hidden (with few draws).
         nfe: network forward evaluations.
         seed: the seed that makes it again.
     """
@@ -74,6 +75,6 @@ class Score:
     nats: float
     ci95: float | None
     per_token: float
-    confidence: list[float]
+    confidence: list[float | None]
     nfe: int
     seed: int

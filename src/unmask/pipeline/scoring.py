@@ -43,6 +43,8 @@ def fill_bound(
 ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B L"]]:
     """K draws of each row's bound on -log p(holes | rest), nats; and the mean -log p of each token in the holes.
 
+    The mean is NaN for tokens that no draw has hidden.
+
     A draw hides k of the n positions at random and counts n / k times their -log p: with k uniform on 1..n its mean is
     the chain rule's, averaged over all orders. The k of a row's draws are spread evenly over 1..n. A row needs one
     forward pass a draw.
@@ -58,7 +60,8 @@ def fill_bound(
         weights.append(n / k.clamp(min=1))
     chosen, every = torch.stack(hidden, 1), torch.arange(rows, device=tokens.device).repeat_interleave(draws)
     nll = masked_nll(denoiser, schedule, tokens[every], chosen.flatten(0, 1), lengths[every]).view(rows, draws, length)
-    mean = nll.sum(1) / chosen.sum(1).clamp(min=1)
+    # 0 / 0 is not a number: no draw has hidden that token
+    mean = torch.where(holes, nll.sum(1) / chosen.sum(1), 0.0)
     return nll.sum(-1) * torch.stack(weights, 1), mean
 
 

@@ -33,7 +33,6 @@ class Stopper:
     def __init__(self, tokenizer: Tokenizer, endings: list[Ending]) -> None:
         self.tokenizer, self.endings = tokenizer, endings
         self.finished: dict[int, str] = {}
-        self._seen = [0] * len(endings)
 
     def __call__(self, tokens: Tokens, masked: Positions, lengths: Lengths) -> Lengths:
         """The lengths at which the texts end."""
@@ -42,9 +41,8 @@ class Stopper:
         settled = torch.where(masked | ~inside, 0, 1).cumprod(-1).sum(-1).tolist()
         result = lengths.clone()
         for row, ending in enumerate(self.endings):
-            if ending.start is None or row in self.finished or settled[row] <= max(self._seen[row], ending.start):
+            if ending.start is None or row in self.finished or settled[row] <= ending.start:
                 continue
-            self._seen[row] = settled[row]
             found = self._end(tokens[row, ending.start : settled[row]].tolist(), ending)
             if found is not None:
                 self.finished[row] = found[1]
@@ -56,14 +54,11 @@ class Stopper:
         size, reason = len(ids), ""
         if ending.end_id is not None and ending.end_id in ids:
             size, reason = ids.index(ending.end_id), "end"
-        if ending.texts:
-            text = self.tokenizer.decode(ids[:size])
-            places = [text.index(stop) + len(stop) for stop in ending.texts if stop in text]
-            if places:
-                # the fewest tokens whose text reaches the first stop's last character
-                sizes = range(1, size + 1)
-                size = next(n for n in sizes if len(self.tokenizer.decode(ids[:n])) >= min(places))
-                reason = "stop"
+        if any(stop in self.tokenizer.decode(ids[:size]) for stop in ending.texts):
+            # the fewest tokens whose text has a stop in it: half a character is none
+            texts = ((n, self.tokenizer.decode(ids[:n])) for n in range(1, size + 1))
+            size = next(n for n, text in texts if any(stop in text for stop in ending.texts))
+            reason = "stop"
         return (size, reason) if reason else None
 
 

@@ -67,7 +67,8 @@ class Factor:
         """The first n by score; at least one."""
         ordered = score.sort(dim=-1, descending=True, stable=True).values
         n = torch.arange(1, score.shape[1] + 1, device=score.device)
-        fits = (n + 1) * (1 - ordered) < self.factor
+        # a steadied score may be up to 2^-15 above one
+        fits = (n + 1) * (1 - ordered.clamp(max=1)) < self.factor
         largest = (fits * n).amax(-1).clamp(min=1)
         return step.masked & (rank(score) < largest[:, None])
 

@@ -131,8 +131,8 @@ class Controls:
             shaped = torch.where(seen[owner], shaped * penalty, shaped)
         if self.bias is not None:
             shaped = shaped + self.bias[owner].to(log_probs.dtype)
-        for hook in self.hooks:
-            shaped = hook(shaped, tokens, owner, place)
+        for hook in self.hooks:  # a hook may write into what it is given
+            shaped = hook(shaped.clone(), tokens, owner, place)
         return log_probs if shaped is log_probs else torch.log_softmax(shaped, -1)
 
     def tempered(self, log_probs: Logits, rows: Int[Tensor, " N"]) -> Logits:
@@ -161,7 +161,9 @@ def truncate(
     rank = torch.arange(ordered.shape[-1], device=ordered.device)
     probs = ordered.double().softmax(-1)
     before = probs.cumsum(-1) - probs
-    keep = (rank < torch.where(top_k > 0, top_k, len(rank))[:, None]) & (before < top_p[:, None])
+    keep = (rank < torch.where(top_k > 0, top_k, len(rank))[:, None]) & (
+        (before < top_p[:, None]) | (top_p == 1)[:, None]
+    )
     # rounding may never leave nothing: the likeliest always stays
     keep[:, 0] = True
     return torch.full_like(log_probs, -torch.inf).scatter(-1, order, ordered.masked_fill(~keep, -torch.inf))

@@ -56,8 +56,33 @@ def place_words(
             # the word's log p at each start: its j-th token j places on
             starts = max(0, canvas.shape[1] - len(word) + 1)
             total = sum((at[j : j + starts, j] for j in range(len(word))), torch.zeros(starts, device=canvas.device))
+            rest = [len(later) for later in ordered[row][turn + 1 :]]
+            fits = [room_for(runs_left(masked[index].tolist(), start, len(word)), rest) for start in range(starts)]
+            total = total.masked_fill(~torch.tensor(fits, device=canvas.device), -torch.inf)
             if not starts or bool(total.isneginf().all()):
                 raise ValueError(f"there is no room for a forced word of {len(word)} tokens: leave a larger hole")
             start = int(categorical(total[None], u[index : index + 1])[0])
             canvas[row, start : start + len(word)] = word
     return canvas, nfe
+
+
+def runs_left(masked: Sequence[bool], start: int, size: int) -> list[int]:
+    """The lengths of the runs of masks that are left when `size` of them from `start` are filled."""
+    runs = [0]
+    for place, is_open in enumerate(masked):
+        if is_open and not start <= place < start + size:
+            runs[-1] += 1
+        elif runs[-1]:
+            runs.append(0)
+    return runs
+
+
+def room_for(runs: Sequence[int], words: Sequence[int]) -> bool:
+    """Whether words of these sizes, the longest first, fit into runs of these lengths, each into the fullest that holds it."""
+    left = list(runs)
+    for word in words:
+        holding = [run for run in left if run >= word]
+        if not holding:
+            return False
+        left[left.index(min(holding))] -= word
+    return True

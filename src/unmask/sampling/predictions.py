@@ -45,6 +45,8 @@ class Predictions:
         """Log p(x_0 | x_t) at `wanted`, in row-major order; `changed` says which rows' canvases are new."""
         if self.denoiser.time_dependent:
             changed = torch.ones_like(changed)
+        # what is not asked for any more is not known later
+        self._index = torch.where(wanted, self._index, -1)
         ask = changed & wanted.any(-1)
         rows = ask.nonzero()[:, 0]
         if not len(rows):
@@ -110,5 +112,3 @@ class Predictions:
             latest[known] = change.sum(-1).float()
         moved = torch.cat([self._drifts[1:], latest[None]])
         self._drifts = torch.where(ask[None, :, None], moved, self._drifts)
-        # what is not asked for any more is not known later
-        self._index = torch.where(ask[:, None] & ~select, -1, self._index)

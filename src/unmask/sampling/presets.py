@@ -57,19 +57,24 @@ def dream(
 def drawn_probability(seen: Candidates) -> Float[Tensor, " N"]:
     """The probability of the token that was drawn."""
     assert seen.drawn is not None
-    return seen.log_probs.double().softmax(-1).gather(-1, seen.drawn[:, None])[:, 0]
+    return rounded(seen.log_probs.double().softmax(-1).gather(-1, seen.drawn[:, None])[:, 0])
 
 
 def published_margin(seen: Candidates) -> Float[Tensor, " N"]:
     """The first probability minus the second, in the model's own precision."""
     first, second = seen.log_probs.exp().topk(2, -1).values.unbind(-1)
-    return (first - second).double()
+    return rounded((first - second).double())
 
 
 def published_entropy(seen: Candidates) -> Float[Tensor, " N"]:
     """Minus the entropy, with the published guard against log 0."""
     probs = seen.log_probs.exp()
-    return (probs * torch.log(probs + 1e-10)).sum(-1).double()
+    return rounded((probs * torch.log(probs + 1e-10)).sum(-1).double())
+
+
+def rounded(score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """To 2^-18, so that errors of the batch's shape choose nothing; ties go to the left."""
+    return (score * 2.0**18).round() / 2.0**18
 
 
 DREAM = {

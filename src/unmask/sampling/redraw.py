@@ -34,7 +34,6 @@ def redraw(
         raise ValueError(f"steps must be at least 1, not {int(steps.min())}")
     rows, length = canvas.shape
     lengths = torch.full((rows,), length, device=canvas.device) if lengths is None else lengths
-    padded = None if bool((lengths == length).all()) else lengths
     is_open = (canvas == denoiser.mask_id) & (torch.arange(length, device=canvas.device) < lengths[:, None])
     owner, place = is_open.nonzero().unbind(-1)
     noise = (uniforms(seeds, -1, length, Purpose.TOKEN) * (corruption.vocab_size - 1)).long()
@@ -44,25 +43,28 @@ def redraw(
     confidence = (~is_open).float()
     nfe = torch.zeros(rows, dtype=torch.long, device=canvas.device)
     yield Frame(0, torch.ones(rows, device=canvas.device), tokens, states, confidence, nfe, lengths)
-    for step in range(int(steps.max()) if len(owner) else 0):
+    for step in range(int(steps[is_open.any(-1)].max()) if len(owner) else 0):
         t, s = ((1 - index / steps).clamp(min=0) for index in (step, step + 1))
+        # a row that is done stays as it is, and is not computed
+        rows = ((t > 0) & is_open.any(-1)).nonzero()[:, 0]
+        at = (t > 0)[owner]
+        row, where = owner[at], place[at]
+        sizes = lengths[rows]
         with torch.no_grad():
-            log_probs = denoiser(tokens, t.clamp(min=1e-6), lengths=padded, select=is_open).log_probs
-        log_probs = controls.shape(log_probs, tokens, given, owner, place)
-        u = uniforms(seeds, step, length, Purpose.TOKEN)[owner, place]
-        final = controls.draw(log_probs, owner, u)
+            log_probs = denoiser(tokens[rows], t[rows], lengths=sizes, select=is_open[rows]).log_probs
+        log_probs = controls.shape(log_probs, tokens, given, row, where)
+        u = uniforms(seeds, step, length, Purpose.TOKEN)[row, where]
+        final = controls.draw(log_probs, row, u)
         posterior = corruption.posterior(
-            tokens[owner, place][:, None], log_probs.double().exp()[:, None], s[owner].double(), t[owner].double()
+            tokens[row, where][:, None], log_probs.double().exp()[:, None], s[row].double(), t[row].double()
         )[:, 0]
-        drawn = torch.where(s[owner] == 0, final, categorical(posterior.log(), u))
-        # a row that is done stays as it is
-        drawn = torch.where(t[owner] == 0, tokens[owner, place], drawn)
+        drawn = torch.where(s[row] == 0, final, categorical(posterior.log(), u))
         before, tokens, confidence = tokens, tokens.clone(), confidence.clone()
-        tokens[owner, place] = drawn
-        confidence[owner, place] = log_probs.gather(-1, drawn[:, None])[:, 0].exp().float()
+        tokens[row, where] = drawn
+        confidence[row, where] = log_probs.gather(-1, drawn[:, None])[:, 0].exp().float()
         changed = torch.where(tokens != before, State.NEW, State.KEPT)
         states = torch.where(is_open, changed, State.PROMPT)
-        nfe = nfe + (t > 0)
+        nfe = nfe.index_add(0, rows, torch.ones_like(rows))
         yield Frame(step + 1, s, tokens, states, confidence, nfe, lengths)
 
 

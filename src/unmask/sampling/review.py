@@ -49,7 +49,7 @@ class Gibbs:
         """The next sites of the row's own order."""
         total = look.settled.sum(-1)
         turns = -(-total // self.sites)
-        sweep = look.turns // turns.clamp(min=1)
+        sweep = (look.turns // turns.clamp(min=1)).clamp(max=self.sweeps)
         first = look.turns % turns.clamp(min=1) * self.sites
         # one order a sweep: the random numbers belong to the sweep, not to the step
         order = torch.stack(

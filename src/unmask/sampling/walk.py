@@ -80,6 +80,8 @@ class Walk:
         owner, place = wanted.nonzero().unbind(-1)
         visible = self.valid & ~self.masked
         log_probs = self.controls.shape(log_probs, self.tokens, visible, owner, place)
+        if bool(log_probs[:, 0].isnan().any()):
+            raise ValueError(f"bias and hooks left no token to choose from at step {self.number + 1}")
         step, reopened = self._step(active)
         self._reveal(step, log_probs, owner, place)
         if reopened is not None:
@@ -181,14 +183,15 @@ class Walk:
     def _move_on(self, s: Times) -> None:
         """The next time; the next block where one is full; what is to be reviewed."""
         self.number += 1
-        self.t, self.index, self.turns = s, self.index + 1, self.turns + self.ended
+        self.t, self.index, self.turns = s, self.index + 1, self.turns + (self.ended & ~self.done)
         review = self.sampler.review
         if review is not None:
             self._look_again(review, ~self.ended & ~self.done)
         open_here = (self.masked & (self.block_of == self.block[:, None])).any(-1)
         # reopening goes on until the block's time is over
         full = ~open_here & ~self.ended & ((s <= 0) | (self.sampler.remask is None))
-        self.block = self.block + full
+        # the next block's positions have not been asked for yet
+        self.block, self.changed = self.block + full, self.changed | full
         self.t, self.index = torch.where(full, 1.0, self.t), torch.where(full, 0, self.index)
         if review is not None:
             self._look_again(review, self.ended & ~self.done)
