@@ -273,8 +273,7 @@ def test_one_text_is_a_list_of_one(pipe: Pipeline) -> None:
 
 
 def test_tokens_that_no_draw_has_hidden_have_no_confidence(pipe: Pipeline) -> None:
-    score = pipe.score("To be, or not", draws=1, seed=3)
-    assert None in score.confidence
+    assert any(None in pipe.score("To be, or not", draws=1, seed=seed).confidence for seed in range(5))
     assert None not in pipe.score("To be, or not", draws=32).confidence
 
 

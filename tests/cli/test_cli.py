@@ -131,7 +131,7 @@ def test_edit_and_score(trained: Path, capsys: pytest.CaptureFixture[str]) -> No
     code, out, _ = call(capsys, "score", model, "To be", "--json")
     assert json.loads(out)["nfe"] == 16
     options = ["--sampler", "entropy_bound:gamma=0.5", "--revise", "remdm_conf+self_correct", "--best-of", "3"]
-    code, out, _ = call(capsys, "fill", model, "To [MASK:2-4], or", *options, "--stop", "q", "--force", "b")
+    code, out, _ = call(capsys, "fill", model, "To [MASK:2-4], or", *options, "--force", "b")
     assert code == 0
     assert "b" in out
 
