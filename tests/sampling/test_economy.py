@@ -129,6 +129,7 @@ def test_a_step_halts_a_gpus_queue_a_few_times_whatever_the_batch(sampler: str) 
 
 
 COMPILED = """
+from unmask.pipeline import Pipeline
 plain, fast = (Pipeline.from_pretrained("shakespeare", "cpu", compile=compile) for compile in (False, True))
 for length, seed in ((40, 0), (64, 1)):
     one, other = (pipe.generate("ROMEO:", length=length, steps=8, seed=seed)[0] for pipe in (plain, fast))
