@@ -24,32 +24,7 @@ from unmask.text.batches import eval_blocks
 
 def run(argv: Sequence[str]) -> int:
     """Benchmark."""
-    parser = Parser(
-        "bench",
-        "Compare sampling rules: quality against forward passes, in one table, a JSON file and a plot.",
-        "example:\n  unmask bench sampling shakespeare --judge HuggingFaceTB/SmolLM2-135M --out bench",
-    )
-    parser.add_argument("what", choices=("sampling",))
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--judge", metavar="MODEL", help="a causal language model: a folder, a .gguf file, or a hub id")
-    parser.add_argument("--data", metavar="X", help="held-out text to fill (default: what the model was trained on)")
-    parser.add_argument("--samples", type=int, default=32, help="texts a plan (default: 32)")
-    parser.add_argument("--blocks", type=int, default=32, help="blocks of held-out text a plan (default: 32)")
-    parser.add_argument(
-        "--nfe", default=",".join(map(str, NFES)), metavar="N,N,...", help=f"forward passes (default: {NFES})"
-    )
-    parser.add_argument(
-        "--plan",
-        action="append",
-        metavar="SAMPLER[+REVISION][@STEPS]",
-        help="only this, such as random+remdm_cap:eta=0.05@64 (may be repeated; default: all rules)",
-    )
-    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: 0.8)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write sampling.json and sampling.png there")
-    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
-    arguments = parser.parse(argv)
+    arguments = build_parser().parse(argv)
     for name in ("samples", "blocks"):
         if getattr(arguments, name) < 2:
             raise ValueError(f"--{name} must be at least 2, for an interval")
@@ -87,6 +62,36 @@ def run(argv: Sequence[str]) -> int:
     else:
         Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160).print(table(real, points))
     return 0
+
+
+def build_parser() -> Parser:
+    """What the command takes."""
+    parser = Parser(
+        "bench",
+        "Compare sampling rules: quality against forward passes, in one table, a JSON file and a plot.",
+        "example:\n  unmask bench sampling shakespeare --judge HuggingFaceTB/SmolLM2-135M --out bench",
+    )
+    parser.add_argument("what", choices=("sampling",))
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--judge", metavar="MODEL", help="a causal language model: a folder, a .gguf file, or a hub id")
+    parser.add_argument("--data", metavar="X", help="held-out text to fill (default: what the model was trained on)")
+    parser.add_argument("--samples", type=int, default=32, help="texts a plan (default: 32)")
+    parser.add_argument("--blocks", type=int, default=32, help="blocks of held-out text a plan (default: 32)")
+    parser.add_argument(
+        "--nfe", default=",".join(map(str, NFES)), metavar="N,N,...", help=f"forward passes (default: {NFES})"
+    )
+    parser.add_argument(
+        "--plan",
+        action="append",
+        metavar="SAMPLER[+REVISION][@STEPS]",
+        help="only this, such as random+remdm_cap:eta=0.05@64 (may be repeated; default: all rules)",
+    )
+    parser.add_argument("--temperature", type=float, default=0.8, help="of the samples (default: 0.8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write sampling.json and sampling.png there")
+    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
+    return parser
 
 
 def numbers(text: str) -> list[int]:

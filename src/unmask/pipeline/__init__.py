@@ -1,7 +1,8 @@
 """Text to text: generate, infill, edit, score, stream."""
 
+from unmask.pipeline.device import choose_device, default_device
 from unmask.pipeline.options import DEFAULT_STEPS, SamplingOptions
-from unmask.pipeline.pipeline import Pipeline, choose_device, default_device
+from unmask.pipeline.pipeline import Pipeline
 from unmask.pipeline.results import Generation, Request, Score
 
 __all__ = [
