@@ -38,7 +38,8 @@ def show(pipe: Pipeline, request: Request, arguments: Namespace, spent: int = 0)
         seen = watch(job, pipe.tokenizer)
     else:
         seen = list(job)
-    generations = [replace(item, nfe=item.nfe + spent) for item in job.results[0]]
+    first, *others = job.results[0]
+    generations = [replace(first, nfe=first.nfe + spent), *others]
     if arguments.picture:
         from unmask.analysis.plots import plot_frames
 
