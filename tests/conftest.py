@@ -1,5 +1,6 @@
 """Shared fixtures; shapes in signatures are checked at run time in every test."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ install_import_hook(
 from unmask.backbones.transformer import Transformer, TransformerConfig  # noqa: E402
 from unmask.config import RunConfig, read_config  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n"
 
@@ -59,3 +60,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = root / "corpus.txt"
     corpus.write_text(TEXT * 40, "utf-8")
     return train(tiny_config(corpus, steps=400, eval_every=100, save_every=100, batch_size=16), root / "run").run
+
+
+@pytest.fixture(scope="session")
+def mender(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a tiny model trained to repair the same text."""
+    from unmask.training.trainer import train
+
+    root = tmp_path_factory.mktemp("mender")
+    corpus = root / "corpus.txt"
+    corpus.write_text(TEXT * 40, "utf-8")
+    config = tiny_config(corpus, steps=600, eval_every=300, save_every=300, batch_size=16).to_dict()
+    config["model"] |= {"layers": 2, "width": 64, "length": 48}
+    config["diffusion"] |= {"corruption": "repair", "objective": "repair"}
+    return train(read_config(config), root / "run").run

@@ -85,3 +85,12 @@ def test_the_shipped_model_writes() -> None:
     (result,) = Pipeline.from_pretrained("shakespeare").generate("ROMEO:", length=24, seed=1)
     assert result.text.startswith("ROMEO:")
     assert len(result.tokens) == 24
+
+
+def test_the_shipped_repair_model_mends() -> None:
+    from unmask.pipeline import Pipeline
+
+    (result,) = Pipeline.from_pretrained("shakespeare-repair", "cpu").repair(
+        "To be, or nqt to be: thxt is the question"
+    )
+    assert str(result) == "To be, or not to be: that is the question"

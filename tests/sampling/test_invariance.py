@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conftest import random_model
 from unmask.config import build_sampler
-from unmask.diffusion.denoiser import Subs
+from unmask.diffusion.denoiser import Frank, Subs
 from unmask.sampling.controls import Controls, truncate
 from unmask.sampling.frame import Frame, State
 from unmask.sampling.loop import denoise
@@ -31,6 +31,10 @@ COMBINATIONS = [
     "llada:faithful=yes,block_length=4//",
     "dream:alg=entropy,alg_temp=0.5//",
     "ancestral/dfm+gibbs:sites=3/",
+    "willing/doubt:threshold=0.1/",
+    "factor/doubt:threshold=0.2,times=1/",
+    "confidence/doubt:threshold=0.1/3",
+    "threshold:tau=0.3/doubt:threshold=0.1+verify:tau=0.4/",
 ]
 
 
@@ -41,11 +45,12 @@ def run(
     width = int(lengths.max())
     tokens = torch.tensor([canvas + [0] * (width - len(canvas)) for canvas in canvases])
     rule, revise, block = name.split("/")
-    denoiser = Subs(TIMED if timed else MODEL, MASK, time_dependent=timed)
+    sampler = build_sampler(rule, "cosine_md4", revise, int(block) if block else None)
+    denoiser = (Frank if sampler.frank else Subs)(TIMED if timed else MODEL, MASK, time_dependent=timed)
     *_, last = denoise(
         denoiser,
         tokens,
-        build_sampler(rule, "cosine_md4", revise, int(block) if block else None),
+        sampler,
         steps=torch.tensor(steps),
         seeds=torch.tensor(seeds),
         controls=controls,

@@ -13,6 +13,7 @@ COMMANDS = {
     "generate": "write text from a prompt",
     "fill": "fill the holes of a text",
     "edit": "rewrite parts of a text",
+    "repair": "find what is wrong in a text, and mend it",
     "score": "how likely a text is, or what fills its holes",
     "evaluate": "bound the likelihood of held-out text, and judge samples",
     "bench": "compare sampling rules: quality against forward passes",

@@ -3,12 +3,13 @@
 from unmask.pipeline.device import choose_device, default_device
 from unmask.pipeline.options import DEFAULT_STEPS, SamplingOptions
 from unmask.pipeline.pipeline import Pipeline
-from unmask.pipeline.results import Generation, Request, Score
+from unmask.pipeline.results import Generation, Repair, Request, Score
 
 __all__ = [
     "DEFAULT_STEPS",
     "Generation",
     "Pipeline",
+    "Repair",
     "Request",
     "SamplingOptions",
     "Score",

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from unmask.pipeline.pipeline import Pipeline
 
 BOUND_DRAWS = 16
+NOT_TRAINED_TO_REPAIR = (
+    "this model was not trained to repair (diffusion.corruption repair), so it has no doubts to go by: revise by its "
+    "confidence instead, with self_correct, verify or remdm_conf"
+)
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,20 @@ class Job:
         self.noise = pipe.config.diffusion.corruption
         if self.noise in ("uniform", "none"):
             self._check_needs_no_masks()
+        if self.sampler.frank and self.noise != "repair":
+            raise ValueError(NOT_TRAINED_TO_REPAIR)
+        if not self.sampler.adaptive and any(request.layout.draft for request in requests):
+            raise ValueError(
+                f"{name} follows a schedule from an empty canvas: repair with factor, threshold or the like"
+            )
         self.rows = [row for number in range(len(requests)) for row in self._rows(number)]
         self.stopper = Stopper(pipe.tokenizer, [row.ending for row in self.rows])
         self.results: list[list[Generation]] = []
+        self.first_doubts: Tensor | None = None
 
     def __iter__(self) -> Iterator[Frame]:
         self.stopper = Stopper(self.pipe.tokenizer, [row.ending for row in self.rows])
+        self.first_doubts = None
         pipe, rows, device = self.pipe, self.rows, self.pipe.device
         lengths = torch.tensor([len(row.canvas) for row in rows], device=device)
         width = int(lengths.max())
@@ -91,7 +103,7 @@ class Job:
             frames = write_on(reader, canvas, padding, seeds=seeds, controls=controls, lengths=lengths, stop=stop)
         else:
             frames = denoise(
-                pipe.denoiser,
+                pipe.frank if self.sampler.frank else pipe.denoiser,
                 canvas,
                 self.sampler,
                 steps=steps,
@@ -100,12 +112,25 @@ class Job:
                 lengths=lengths,
                 trained_with=SCHEDULES[pipe.config.diffusion.schedule](),
                 stop=stop,
+                free=self._drafts(canvas),
             )
         frame = None
         for frame in frames:
+            if self.first_doubts is None and frame.doubt is not None and frame.step == 1:
+                self.first_doubts = frame.doubt
             yield frame
         assert frame is not None
         self.results = self._finish(frame, placed.tolist())
+
+    def _drafts(self, canvas: Tensor) -> Tensor | None:
+        """The positions that a repair may change."""
+        drafts = [self.requests[row.request].layout.draft for row in self.rows]
+        if not any(drafts):
+            return None
+        free = torch.zeros_like(canvas, dtype=torch.bool)
+        for index, draft in enumerate(drafts):
+            free[index, sorted(draft)] = True
+        return free
 
     def _redraw(
         self, canvas: Tensor, steps: Tensor, seeds: Tensor, controls: Controls, lengths: Tensor
@@ -234,7 +259,13 @@ class Job:
             seed=row.seed,
             finish=self.stopper.finished.get(index, "length"),
             bound=bound,
+            doubts=self._doubts(index, len(tokens)) if self.requests[row.request].layout.draft else None,
         )
+
+    def _doubts(self, index: int, length: int) -> list[float]:
+        """What the model said of a draft's tokens at first sight."""
+        assert self.first_doubts is not None
+        return [round(value, 6) for value in self.first_doubts[index, :length].tolist()]
 
 
 def worth(found: Generation) -> float:

@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from unmask.backbones.transformer import Transformer
-from unmask.config import RunConfig, build_denoiser
+from unmask.config import RunConfig, build_denoiser, build_training_denoiser
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.pipeline.device import choose_device
 from unmask.pipeline.job import Job
-from unmask.pipeline.layouts import Part, lay_out, marked, parts, reopened
-from unmask.pipeline.options import SamplingOptions, Settings, real, whole
-from unmask.pipeline.results import Generation, Request, Score
-from unmask.pipeline.scoring import fill_bound, token_nll
+from unmask.pipeline.layouts import Part, lay_out
+from unmask.pipeline.options import SamplingOptions, Settings, whole
+from unmask.pipeline.results import Generation, Repair, Request, Score
+from unmask.pipeline.rewriting import edit_request, repair_request
+from unmask.pipeline.scoring import fill_bound
 from unmask.pretrained import load_pretrained
 from unmask.text.template import Template, parse_template
 from unmask.text.tokenizer import Tokenizer
@@ -50,6 +51,8 @@ class Pipeline:
         self.tokenizer, self.config = tokenizer, config
         network = cast(nn.Module, torch.compile(self.model, dynamic=True)) if compile else self.model
         self.denoiser = build_denoiser(config, network, tokenizer.mask_id)
+        # a model trained to repair may answer with the mask: for samplers that ask it
+        self.frank = build_training_denoiser(config, network, tokenizer.mask_id)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, device: str | None = None, *, compile: bool = False) -> "Pipeline":
@@ -219,45 +222,48 @@ class Pipeline:
         **options: Unpack[SamplingOptions],
     ) -> tuple[Request, int]:
         """What `edit` asks, for `batch` and `stream`, and the forward passes that finding the tokens took."""
-        if (span is None) == (share is None):
-            raise ValueError("give either a span or a share to rewrite")
-        if size is not None and (span is None or whole(size, "size") < 1):
-            raise ValueError("size must be at least 1, and goes with a span only")
-        ids, spans = self.tokenizer.encode_spans(text)
-        if len(ids) > self.length:
-            raise ValueError(f"the text has {len(ids)} tokens; the model's canvas has {self.length}")
-        kept = marked(text, parts(keep), spans, "keep")
-        spent = 0
-        if span is not None:
-            chosen = marked(text, parts(span), spans, "span") - kept
-        else:
-            assert share is not None
-            if self.config.diffusion.corruption in ("uniform", "none"):
-                raise ValueError("the least likely tokens can be found by a model trained with masks only: give a span")
-            if not 0 < real(share, "share") <= 1:
-                raise ValueError(f"share must be in (0, 1], not {share}")
-            chosen, spent = self._least_likely(ids, set(range(len(ids))) - kept, share)
-        if not chosen:
-            raise ValueError("there is nothing to rewrite: the text is empty, or all of it is kept")
-        layout = reopened(ids, chosen, self.tokenizer.mask_id, size)
-        if size is not None and len(layout.holes[0]) > 1:
-            raise ValueError("size goes with one span only")
-        if len(layout.canvases[0]) > self.length:
-            raise ValueError(f"the new text has {len(layout.canvases[0])} tokens; the model's canvas has {self.length}")
-        return Request(layout, options), spent
+        return edit_request(self, text, span, share, size, keep, options)
 
-    def _least_likely(self, ids: list[int], free: set[int], share: float) -> tuple[set[int], int]:
-        """The least likely share of the free tokens, and the forward passes that it took to find them."""
-        if not free:
-            return set(), 0
-        tokens = torch.tensor([ids], device=self.device)
-        scored = torch.zeros_like(tokens, dtype=torch.bool)
-        scored[0, sorted(free)] = True
-        groups = min(8, len(free))
-        schedule = SCHEDULES[self.config.diffusion.schedule]()
-        nll: list[float] = token_nll(self.denoiser, schedule, tokens, scored, groups)[0].tolist()
-        count = max(1, round(share * len(free)))
-        return set(sorted(free, key=lambda place: -nll[place])[:count]), groups
+    def repair(
+        self,
+        text: str,
+        *,
+        protect: Part | Sequence[Part] = (),
+        threshold: float = 0.5,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Repair]:
+        """Replace what a model trained to repair calls wrong (seed 001); as many tokens as before.
+
+        Every pass looks at the whole text: tokens that are called wrong are masked, and filled in the passes after, until
+        nothing is called wrong any more or the `steps` (25) are spent. The likeliest tokens are taken (temperature 0).
+
+        Args:
+            text: the text.
+            protect: parts that are never changed: substrings, or ranges of characters (start, end).
+            threshold: how likely wrong a token must be; lower finds more, and harms more that is right.
+            options: as everywhere; the sampler (factor) fills what was masked, and must be one that stops by itself.
+
+        Raises:
+            ValueError: a model not trained to repair, a text longer than its canvas, nothing left to repair, or an option
+                out of range.
+        """
+        request, spans = repair_request(self, text, protect, threshold, options)
+        before = request.layout.canvases[0]
+        return [
+            Repair(found.text, before, found.tokens, found.doubts or [], spans, found.nfe, found.seed)
+            for found in self.batch([request])[0]
+        ]
+
+    def request_repair(
+        self,
+        text: str,
+        *,
+        protect: Part | Sequence[Part] = (),
+        threshold: float = 0.5,
+        **options: Unpack[SamplingOptions],
+    ) -> Request:
+        """What `repair` asks, for `batch` and `stream`; its `Generation.doubts` say what was called wrong."""
+        return repair_request(self, text, protect, threshold, options)[0]
 
     def _cells(self, request: Request, rows: int) -> int:
         """Rows * tokens * vocabulary of a request's forward pass."""

@@ -12,10 +12,12 @@ class Layout:
     Attributes:
         canvases: token ids with masks.
         holes: for each canvas, the start and size of each hole.
+        draft: positions of the (then only) canvas that hold a draft: tokens that a model trained to repair may reopen.
     """
 
     canvases: list[list[int]]
     holes: list[list[tuple[int, int]]]
+    draft: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Generation:
         seed: the seed that makes it again.
         finish: "length" when the canvas is full, "end" at an end-of-text token, "stop" at a stop text.
         bound: nats a token of -log p(fills | what was given), where it was needed to choose; else None.
+        doubts: for a draft, the probability with which the model took each given token for wrong; else None.
     """
 
     text: str
@@ -49,9 +52,41 @@ class Generation:
     seed: int
     finish: str = "length"
     bound: float | None = None
+    doubts: list[float] | None = None
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A text after its repair, token by token.
+
+    Attributes:
+        text: the repaired text.
+        before: the given tokens.
+        tokens: the tokens now, as many as before.
+        doubts: the probability with which the model, reading the given text, took each for wrong; 0 where protected.
+        spans: the characters [start, end) of the given text that each given token stands for.
+        nfe: network forward evaluations.
+        seed: the seed that makes it again.
+    """
+
+    text: str
+    before: list[int]
+    tokens: list[int]
+    doubts: list[float]
+    spans: list[tuple[int, int]]
+    nfe: int
+    seed: int
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def changed(self) -> list[int]:
+        """The places of the tokens that are others now."""
+        return [i for i, (old, new) in enumerate(zip(self.before, self.tokens, strict=True)) if old != new]
 
 
 @dataclass(frozen=True)

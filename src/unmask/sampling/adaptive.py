@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unmask.sampling.draws import Purpose
 from unmask.sampling.step import Step, rank
 from unmask.types import Positions
 
@@ -23,6 +24,19 @@ class Threshold:
     def __call__(self, score: Float[Tensor, "B L"], step: Step) -> Positions:
         """As many as are sure."""
         return step.masked & ((score >= self.tau) | (rank(score) == 0))
+
+
+@dataclass(frozen=True)
+class ByChance:
+    """Each position with its score for a probability, and the best one if none comes.
+
+    With the score `willing` this is seed 001's generation: a draw in which the mask is a legal answer, "not yet".
+    """
+
+    def __call__(self, score: Float[Tensor, "B L"], step: Step) -> Positions:
+        """As many as chance wants."""
+        chosen = step.masked & (step.uniforms(Purpose.ORDER) < score)
+        return chosen | (step.masked & (rank(score) == 0) & ~chosen.any(-1, keepdim=True))
 
 
 @dataclass(frozen=True)

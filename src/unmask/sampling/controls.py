@@ -144,6 +144,18 @@ class Controls:
             return scaled
         return truncate(scaled, self.top_k[rows], self.top_p[rows], self.min_p[rows])
 
+    def hesitation(self, rest: Logits, mask: Float[Tensor, " N"], rows: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """The probability of the mask in a draw from p(mask) and (1 - p(mask)) p(token), each row by its own settings.
+
+        `rest` is log p(token), `mask` log p(mask); temperature holds for both, truncation for the tokens.
+        """
+        temperature = self.temperature[rows].to(rest.dtype)
+        any_token = torch.log1p(-mask.exp().clamp(max=1 - 1e-7))
+        frozen = mask > rest.amax(-1) + any_token
+        divisor = torch.where(temperature == 0, 1.0, temperature.clamp(min=1e-6))
+        odds = (mask - any_token) / divisor - self.tempered(rest, rows).logsumexp(-1)
+        return torch.where(temperature == 0, frozen.to(rest.dtype), odds.sigmoid())
+
     def draw(self, log_probs: Logits, rows: Int[Tensor, " N"], u: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
         """A token for each distribution; `rows` says whose settings hold, `u` is its uniform random number."""
         likeliest = log_probs.argmax(-1)

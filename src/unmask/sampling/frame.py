@@ -36,6 +36,8 @@ class Frame:
         confidence: the model's probability of each token when it was revealed; 1 for the prompt, 0 where masked.
         nfe: network forward evaluations spent on each row so far.
         lengths: real tokens of each row.
+        doubt: where a model trained to repair has looked at visible tokens in this step, its probability that each is wrong;
+            0 elsewhere. None for samplers that do not ask.
     """
 
     step: int
@@ -45,3 +47,4 @@ class Frame:
     confidence: Float[Tensor, "B L"]
     nfe: Int[Tensor, " B"]
     lengths: Lengths
+    doubt: Float[Tensor, "B L"] | None = None

@@ -29,6 +29,7 @@ def denoise(
     lengths: Lengths | None = None,
     trained_with: Schedule | None = None,
     stop: Stop | None = None,
+    free: Positions | None = None,
 ) -> Iterator[Frame]:
     """Fill every mask of a canvas.
 
@@ -44,6 +45,8 @@ def denoise(
         trained_with: the schedule of the model's training: a model that reads t then hears the time at which the canvas's
             share of masks is the usual one (a prompt makes it smaller than the step says).
         stop: says where rows end early.
+        free: positions that may be changed, (B, L): the masked ones, which is the default, and the tokens of a draft. Only
+            a sampler with doubts ever changes the latter.
 
     Yields:
         The canvas as given, then one frame a step. No mask is left in the last.
@@ -56,7 +59,7 @@ def denoise(
         raise ValueError(f"steps must be at least 1, not {int(steps.min())}")
     rows, length = canvas.shape
     lengths = torch.full((rows,), length, device=canvas.device) if lengths is None else lengths
-    walk = Walk(denoiser, canvas, sampler, steps, seeds, controls, lengths, trained_with)
+    walk = Walk(denoiser, canvas, sampler, steps, seeds, controls, lengths, trained_with, free)
     yield walk.frame()
     while walk.goes_on():
         walk.advance()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from unmask.sampling.clocks import with_plateau
+from unmask.sampling.doubt import Doubt
 from unmask.sampling.remasking import Cap, Corrector, LeastSure, Plateau, Remask, Rescale
 from unmask.sampling.review import Gibbs, Review, SelfCorrection, Verify
 from unmask.sampling.sampler import Sampler
@@ -57,6 +58,11 @@ def self_correct(sampler: Sampler, rounds: int = 4, share: float = 0.2, margin: 
     return reviewing(sampler, SelfCorrection(rounds, share, margin))
 
 
+def doubt(sampler: Sampler, threshold: float = 0.5, times: int = 2) -> Sampler:
+    """Tokens that a model trained to repair calls wrong are masked again, each at most `times` times."""
+    return replace(sampler, doubt=Doubt(threshold, times))
+
+
 def remasking(sampler: Sampler, remask: Remask) -> Sampler:
     """The sampler with a way to reopen; two would undo each other's bookkeeping."""
     if sampler.remask is not None:
@@ -81,4 +87,5 @@ REVISIONS: dict[str, Callable[..., Sampler]] = {
     "gibbs": gibbs,
     "verify": verify,
     "self_correct": self_correct,
+    "doubt": doubt,
 }

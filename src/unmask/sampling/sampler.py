@@ -5,6 +5,7 @@ from typing import Literal
 
 from unmask.diffusion.schedules import Schedule
 from unmask.sampling.clocks import Clock, Even
+from unmask.sampling.doubt import Doubt
 from unmask.sampling.remasking import Remask
 from unmask.sampling.review import Review
 from unmask.sampling.rules import UnmaskRule
@@ -22,6 +23,8 @@ class Sampler:
         adaptive: whether the rule itself decides when to stop; then `steps` is only a cap.
         remask: how often settled positions are reopened while the canvas fills; None: never.
         review: what is looked at again; None: nothing.
+        doubt: when tokens that the model itself calls wrong are reopened; None: never. Needs a model trained to repair.
+        hesitant: whether the score sees how likely such a model is to answer "not yet".
         block: positions that are filled before the next ones are begun, from left to right; None: all at once.
         clock: the times of the steps.
         window: predictions whose drift the rule wants to see.
@@ -35,11 +38,18 @@ class Sampler:
     adaptive: bool = False
     remask: Remask | None = None
     review: Review | None = None
+    doubt: Doubt | None = None
+    hesitant: bool = False
     block: int | None = None
     clock: Clock = field(default_factory=Even)
     window: int = 0
     scores: Literal["model", "controlled"] = "model"
     drawn: bool = False
+
+    @property
+    def frank(self) -> bool:
+        """Whether it needs a model that may answer with the mask."""
+        return self.hesitant or self.doubt is not None
 
     def __post_init__(self) -> None:
         """Refuse a block of nothing."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from unmask.diffusion.schedules import Schedule
-from unmask.sampling.adaptive import DynamicThreshold, EntropyBound, Factor, Stable, Threshold
+from unmask.sampling.adaptive import ByChance, DynamicThreshold, EntropyBound, Factor, Stable, Threshold
 from unmask.sampling.clocks import FirstHitting
 from unmask.sampling.presets import dream, llada
 from unmask.sampling.rules import Ancestral, One, TopK
@@ -71,6 +71,11 @@ def klass(schedule: Schedule, tau: float = 0.9, drift: float = 0.01, window: int
     return Sampler(schedule, SCORES["confidence"], Stable(tau, drift, window), adaptive=True, window=window)
 
 
+def willing(schedule: Schedule) -> Sampler:
+    """Every position for which a model trained to repair does not answer "not yet" (seed 001)."""
+    return Sampler(schedule, SCORES["willing"], ByChance(), adaptive=True, hesitant=True, scores="controlled")
+
+
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ancestral": ancestral,
     "first_hitting": first_hitting,
@@ -84,6 +89,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "factor": factor,
     "entropy_bound": entropy_bound,
     "klass": klass,
+    "willing": willing,
     "llada": llada,
     "dream": dream,
 }

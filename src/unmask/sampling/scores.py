@@ -43,10 +43,17 @@ def position(seen: Candidates) -> Float[Tensor, " N"]:
     return -seen.place.double()
 
 
+def willing(seen: Candidates) -> Float[Tensor, " N"]:
+    """The probability of any token rather than "not yet", in a model that may answer so."""
+    assert seen.not_yet is not None
+    return 1 - seen.not_yet.double()
+
+
 SCORES: dict[str, Score] = {
     "confidence": confidence,
     "entropy": entropy,
     "margin": margin,
     "random": random,
     "position": position,
+    "willing": willing,
 }

@@ -19,12 +19,14 @@ class Candidates:
         u: a uniform random number for each.
         place: where each stands in its row.
         drawn: the token drawn for each, for samplers that ask to see it.
+        not_yet: the probability with which a model trained to repair leaves each masked; for samplers that ask it.
     """
 
     log_probs: Logits
     u: Float[Tensor, " N"]
     place: Int[Tensor, " N"]
     drawn: Int[Tensor, " N"] | None = None
+    not_yet: Float[Tensor, " N"] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """The state of a batch on its way from masks to text, and one step of it."""
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.schedules import Schedule
 from unmask.sampling.controls import Controls
+from unmask.sampling.doubt import set_apart
 from unmask.sampling.draws import Purpose, uniforms
 from unmask.sampling.frame import Frame, State
 from unmask.sampling.predictions import Predictions
@@ -29,14 +30,19 @@ class Walk:
         controls: Controls,
         lengths: Lengths,
         trained_with: Schedule | None,
+        free: Positions | None,
     ) -> None:
         self.sampler, self.seeds, self.controls = sampler, seeds, controls
         self.lengths, self.trained_with, self.mask_id = lengths, trained_with, denoiser.mask_id
         self.tokens = canvas
         self.valid = torch.arange(canvas.shape[1], device=canvas.device) < lengths[:, None]
-        self.holes = self.masked = (canvas == self.mask_id) & self.valid
-        self.states = torch.where(self.masked, State.MASKED, State.PROMPT)
+        self.masked = (canvas == self.mask_id) & self.valid
+        self.holes = self.masked if free is None else self.masked | (free & self.valid)
+        self.states = torch.where(self.masked, State.MASKED, torch.where(self.holes, State.KEPT, State.PROMPT))
         self.confidence = (~self.masked).float()
+        # what the model says of visible tokens in this step, and how often each was reopened for it
+        self.doubt = None if sampler.doubt is None else torch.zeros_like(self.confidence)
+        self.reopenings = torch.zeros_like(canvas)
         prompt = self.valid & ~self.holes
         self.predictions = Predictions(denoiser, lengths, controls.guidance, prompt, sampler.window)
         self.changed = torch.ones_like(seeds, dtype=torch.bool)
@@ -57,7 +63,9 @@ class Walk:
         """The state as it is."""
         blocks = self.blocks.clamp(min=1)
         t = torch.where(self.ended | self.done, 0.0, (self.t + blocks - 1 - self.block) / blocks).float()
-        return Frame(self.number, t, self.tokens, self.states, self.confidence, self.predictions.nfe, self.lengths)
+        return Frame(
+            self.number, t, self.tokens, self.states, self.confidence, self.predictions.nfe, self.lengths, self.doubt
+        )
 
     @property
     def ended(self) -> Bool[Tensor, " B"]:
@@ -73,17 +81,25 @@ class Walk:
         here = (self.block_of == self.block[:, None]) | self.ended[:, None]
         active = self.holes & here & ~self.done[:, None]
         wanted = self.masked & active
-        log_probs = self.predictions.at(self.tokens, wanted, self._heard(), self.changed)
+        asked = wanted if self.doubt is None else active
+        log_probs = self.predictions.at(self.tokens, asked, self._heard(), self.changed)
         # one value that is not a number spoils a whole distribution: a column shows it
         if bool(log_probs[:, 0].isnan().any()):
             raise FloatingPointError(f"the model's output is not a number at step {self.number + 1}")
         owner, place = wanted.nonzero().unbind(-1)
+        mask = None
+        if self.sampler.frank:
+            log_probs, mask = set_apart(log_probs, self.mask_id)
+        if self.doubt is not None and mask is not None:
+            self.doubt = torch.zeros_like(self.doubt)
+            self.doubt[asked] = torch.where(wanted[asked], 0.0, mask.exp()).float()
+            log_probs, mask = log_probs[wanted[asked]], mask[wanted[asked]]
         visible = self.valid & ~self.masked
         log_probs = self.controls.shape(log_probs, self.tokens, visible, owner, place)
         if bool(log_probs[:, 0].isnan().any()):
             raise ValueError(f"bias and hooks left no token to choose from at step {self.number + 1}")
         step, reopened = self._step(active)
-        self._reveal(step, log_probs, owner, place)
+        self._reveal(step, log_probs, mask, owner, place)
         if reopened is not None:
             self._reopen(reopened)
         self._move_on(step.s)
@@ -119,6 +135,10 @@ class Walk:
             sigma = sampler.remask(before, after, self.t, settled, self.confidence) * (s > 0)[:, None]
             chance = uniforms(self.seeds, self.number, sigma.shape[1], Purpose.REMASK)
             reopened = settled & (chance < sigma)
+        if sampler.doubt is not None and self.doubt is not None:
+            doubted = sampler.doubt.reopen(self.doubt, settled, self.reopenings) & (s > 0)[:, None]
+            self.reopenings = self.reopenings + doubted
+            reopened = doubted if reopened is None else doubted | reopened
         step = Step(
             number=self.number,
             seeds=self.seeds,
@@ -137,7 +157,14 @@ class Walk:
         )
         return step, reopened
 
-    def _reveal(self, step: Step, log_probs: Logits, owner: Int[Tensor, " N"], place: Int[Tensor, " N"]) -> None:
+    def _reveal(
+        self,
+        step: Step,
+        log_probs: Logits,
+        mask: Float[Tensor, " N"] | None,
+        owner: Int[Tensor, " N"],
+        place: Int[Tensor, " N"],
+    ) -> None:
         """Choose positions by the rule, confirm what a review accepts, draw the rest."""
         sampler, controls = self.sampler, self.controls
         u = step.uniforms(Purpose.TOKEN)[owner, place]
@@ -146,7 +173,10 @@ class Walk:
         if sampler.scores == "controlled":
             seen = torch.log_softmax(controls.tempered(log_probs, owner), -1)
         score = torch.full(self.masked.shape, -torch.inf, dtype=torch.float64, device=self.tokens.device)
-        candidates = Candidates(seen, step.uniforms(Purpose.SCORE)[owner, place], place, drawn)
+        not_yet = None
+        if sampler.hesitant and mask is not None:
+            not_yet = controls.hesitation(log_probs, mask, owner)
+        candidates = Candidates(seen, step.uniforms(Purpose.SCORE)[owner, place], place, drawn, not_yet)
         score[owner, place] = sampler.score(candidates)
         reveal = step.masked & (sampler.rule(score, step) | (step.s == 0)[:, None])
 
@@ -188,8 +218,11 @@ class Walk:
         if review is not None:
             self._look_again(review, ~self.ended & ~self.done)
         open_here = (self.masked & (self.block_of == self.block[:, None])).any(-1)
-        # reopening goes on until the block's time is over
-        full = ~open_here & ~self.ended & ((s <= 0) | (self.sampler.remask is None))
+        # reopening by chance goes on until the block's time is over, by doubt until a pass over whole text finds none
+        goes_on = torch.full_like(open_here, self.sampler.remask is not None)
+        if self.doubt is not None:
+            goes_on = goes_on | self.changed
+        full = ~open_here & ~self.ended & ((s <= 0) | ~goes_on)
         # the next block's positions have not been asked for yet
         self.block, self.changed = self.block + full, self.changed | full
         self.t, self.index = torch.where(full, 1.0, self.t), torch.where(full, 0, self.index)
