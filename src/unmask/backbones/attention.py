@@ -21,6 +21,9 @@ class Attention(nn.Module):
         qk_norm: queries and keys are RMS-normalised, with learned gains, before the rotation (as in Qwen3).
         bias: whether the projections have biases.
         dropout: of the attention weights, in training.
+
+    Attributes:
+        visible: (L, L), which positions (columns) each one sees while attention is being opened; None: all.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, width // heads
         self.causal, self.dropout = causal, dropout
+        self.visible: Tensor | None = None
         self.query_norm, self.key_norm = (nn.RMSNorm(self.head_dim) if qk_norm else nn.Identity() for _ in range(2))
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head_dim, bias=bias)
         self.out = nn.Linear(heads * self.head_dim, width, bias=bias)
@@ -65,7 +69,7 @@ class Attention(nn.Module):
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, packing: Packing | None) -> Tensor:
         """Scaled dot-product attention of (..., H, K) parts, row by row."""
         if packing is None:
-            return self._attend(query, key, value, None, causal=self.causal)
+            return self._attend(query, key, value, self.visible, causal=self.causal)
         if packing.groups is None:
             # right padding is never seen by a causal row's real positions
             visible = None if self.causal else packing.visible[:, None, None]

@@ -13,11 +13,12 @@ class Cache:
     Attributes:
         read: (B,) tokens that each row has read.
         width: no row has read more than this.
+        length: none may read more than this.
     """
 
     def __init__(self, layers: int, rows: int, length: int, heads: int, head_dim: int, device: torch.device) -> None:
         self.read: Int[Tensor, " B"] = torch.zeros(rows, dtype=torch.long, device=device)
-        self.width = 0
+        self.width, self.length = 0, length
         self.layers = [LayerCache(rows, length, heads, head_dim, device) for _ in range(layers)]
 
     def places(self, new: int) -> Int[Tensor, "B N"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -222,20 +222,26 @@ class Transformer(nn.Module):
         return logits if packing is None or select is not None else packing.spread(logits)
 
 
-def empty_cache(model: Transformer, rows: int) -> Cache:
-    """A cache for `rows` texts of the model's length, nothing read; the model must be causal."""
+def show_only(model: Transformer, visible: Bool[Tensor, "L L"] | None) -> None:
+    """Let each position see only these, in whole rows of length L; None: all that the model's own attention sees."""
+    for block in model.blocks:
+        cast(Block, block).attention.visible = visible
+
+
+def empty_cache(model: Transformer, rows: int, length: int | None = None) -> Cache:
+    """A cache for `rows` texts of `length` (default: the model's), nothing read; the model must be causal."""
     config = model.config
     assert config.attention == "causal", "what a bidirectional model has read changes with what follows"
     heads, head_dim = config.kv_heads or config.heads, config.width // config.heads
-    return Cache(config.layers, rows, config.length, heads, head_dim, model.embedding.weight.device)
+    return Cache(config.layers, rows, length or config.length, heads, head_dim, model.embedding.weight.device)
 
 
 @torch.no_grad()
 def read_on(model: Transformer, tokens: Tokens, cache: Cache, lengths: Lengths) -> Tensor:
     """Read `lengths` (B,) more tokens of each row of (B, N); logits (B, V) of what follows each row's last."""
     new, time = tokens.shape[1], torch.zeros(len(tokens), device=tokens.device)
-    places = cache.places(new).clamp(max=model.config.length - 1)
-    width = min(cache.width + new, model.config.length)
+    places = cache.places(new).clamp(max=cache.length - 1)
+    width = min(cache.width + new, cache.length)
     x = model.embedding(tokens)
     if model.position is not None:
         x = x + model.position.weight[places]

@@ -105,7 +105,7 @@ def find_held_out(pipe: Pipeline, data: str | None, split: str | None) -> HeldOu
 
 def bound(pipe: Pipeline, split: TokenSplit, blocks: int, draws: int, seed: int) -> Likelihood:
     """The NELBO of blocks of the model's own length."""
-    measure = build_bound(pipe.config, pipe.model, pipe.tokenizer.vocab_size, pipe.tokenizer.mask_id)
+    measure = build_bound(pipe.config, pipe.model, pipe.tokenizer)
     rows = eval_blocks(split, pipe.length, blocks).to(pipe.device)
     return evaluate_likelihood(
         measure.denoiser,

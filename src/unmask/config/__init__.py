@@ -3,6 +3,7 @@
 from unmask.config.build import (
     Bound,
     CachedReader,
+    begin_token,
     build_bound,
     build_corpus,
     build_corruption,
@@ -16,9 +17,10 @@ from unmask.config.build import (
     build_training_denoiser,
 )
 from unmask.config.parsing import check_keys, config_keys, config_parser, explain, read_config
-from unmask.config.settings import DataConfig, DiffusionConfig, OptimConfig, RunConfig, TrainConfig
+from unmask.config.settings import AdaptConfig, DataConfig, DiffusionConfig, OptimConfig, RunConfig, TrainConfig
 
 __all__ = [
+    "AdaptConfig",
     "Bound",
     "CachedReader",
     "DataConfig",
@@ -26,6 +28,7 @@ __all__ = [
     "OptimConfig",
     "RunConfig",
     "TrainConfig",
+    "begin_token",
     "build_bound",
     "build_corpus",
     "build_corruption",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unmask.backbones.transformer import Transformer, empty_cache, initialize, read_on
 from unmask.config.settings import DataConfig, DiffusionConfig, RunConfig
 from unmask.diffusion.corruption import CORRUPTIONS, Corruption
-from unmask.diffusion.denoiser import Denoiser, Frank, LeftToRight, Subs
+from unmask.diffusion.denoiser import Backbone, Denoiser, Frank, LeftToRight, Shifted, Subs
 from unmask.diffusion.objectives import OBJECTIVES, Objective, RepairLoss
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.diffusion.times import TIMES, TimeSampler
@@ -80,16 +80,16 @@ class Bound:
     exact_k: bool
 
 
-def build_bound(config: RunConfig, model: nn.Module, vocab_size: int, mask_id: int) -> Bound:
+def build_bound(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) -> Bound:
     """The bound of the model's own noise; a repair model is measured as the masked model that it contains."""
     diffusion = config.diffusion
     if diffusion.corruption == "repair":
         diffusion = replace(diffusion, corruption="absorbing", objective="nelbo")
     diffusion = replace(diffusion, objective="nelbo")
     return Bound(
-        build_denoiser(config, model, mask_id),
-        build_corruption(diffusion, vocab_size, mask_id),
-        build_objective(diffusion, mask_id),
+        build_denoiser(config, model, tokenizer),
+        build_corruption(diffusion, tokenizer.vocab_size, tokenizer.mask_id),
+        build_objective(diffusion, tokenizer.mask_id),
         exact_k=diffusion.corruption == "absorbing",
     )
 
@@ -99,25 +99,45 @@ def build_times(config: DiffusionConfig) -> TimeSampler:
     return TIMES[config.times]()
 
 
-def build_training_denoiser(config: RunConfig, model: nn.Module, mask_id: int) -> Denoiser:
+def build_training_denoiser(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) -> Denoiser:
     """The network as the objective reads it: a repair model's answers include the mask."""
     if config.diffusion.corruption == "repair":
-        return Frank(model, mask_id, time_dependent=config.model.time != "none")
-    return build_denoiser(config, model, mask_id)
+        backbone = build_backbone(config, model, tokenizer)
+        return Frank(backbone, tokenizer.mask_id, time_dependent=config.model.time != "none")
+    return build_denoiser(config, model, tokenizer)
 
 
-def build_denoiser(config: RunConfig, model: nn.Module, mask_id: int) -> Denoiser:
+def build_denoiser(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) -> Denoiser:
     """The network as a distribution over clean tokens."""
     if config.diffusion.corruption == "none":
-        return LeftToRight(model, mask_id)
-    return Subs(model, mask_id, time_dependent=config.model.time != "none")
+        return LeftToRight(model, tokenizer.mask_id, begin_token(config, tokenizer))
+    backbone = build_backbone(config, model, tokenizer)
+    return Subs(backbone, tokenizer.mask_id, time_dependent=config.model.time != "none")
+
+
+def build_backbone(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) -> Backbone:
+    """The network, its logits speaking of their own positions."""
+    return Shifted(model, begin_token(config, tokenizer)) if config.diffusion.prediction == "next" else model
+
+
+def begin_token(config: RunConfig, tokenizer: Tokenizer) -> int:
+    """What stands before the first token.
+
+    Raises:
+        ValueError: the end-of-text token is asked for, and there is none.
+    """
+    if config.diffusion.begin == "mask":
+        return tokenizer.mask_id
+    if tokenizer.end_id is None:
+        raise ValueError("diffusion.begin is end, but the tokenizer has no end-of-text token: use mask")
+    return tokenizer.end_id
 
 
 class CachedReader:
     """A causal model with its key/value cache, as `write_on` wants it."""
 
-    def __init__(self, model: Transformer, rows: int, mask_id: int) -> None:
-        self.model, self.mask_id, self.cache = model, mask_id, empty_cache(model, rows)
+    def __init__(self, model: Transformer, rows: int, mask_id: int, length: int | None = None) -> None:
+        self.model, self.mask_id, self.cache = model, mask_id, empty_cache(model, rows, length)
 
     def read(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Read on; log p of what follows."""
@@ -131,11 +151,17 @@ class CachedReader:
 
 
 def build_data(
-    config: DataConfig, folder: Path, progress: Progress = lambda characters: None, *, reuse: bool = False
+    config: DataConfig,
+    folder: Path,
+    progress: Progress = lambda characters: None,
+    *,
+    tokenizer: Tokenizer | None = None,
+    reuse: bool = False,
 ) -> TokenData:
     """Tokens and their tokenizer: prepared into `folder`, or opened where they are if the source is prepared already.
 
-    With `reuse`, what an earlier call with the same config left in `folder` is taken as it is: right for a run that goes on.
+    A `tokenizer` that is given (that of a model to start from) is used instead of the one that the config names. With `reuse`,
+    what an earlier call with the same config left in `folder` is taken as it is: right for a run that goes on.
     """
     source = Path(config.source).expanduser()
     data = open_tokens(source) if is_prepared(source) else None
@@ -145,16 +171,18 @@ def build_data(
         return prepare(
             build_corpus(config),
             folder,
-            lambda train, everything: build_tokenizer(config, train, everything),
+            lambda train, everything: tokenizer or build_tokenizer(config, train, everything),
             val_fraction=config.val_fraction,
             settings=asdict(config),
             progress=progress,
         )
     if data.tokenizer is not None:
+        if tokenizer is not None and data.tokenizer.fingerprint() != tokenizer.fingerprint():
+            raise ValueError(f"{source} was prepared with another tokenizer than that of the model to start from")
         return data
-    if config.tokenizer in ("char", "bpe"):
+    if tokenizer is None and config.tokenizer in ("char", "bpe"):
         raise ValueError(f"{source} has tokens but no tokenizer: name theirs with --data.tokenizer, for example gpt2")
-    tokenizer = build_tokenizer(config, (), ())
+    tokenizer = tokenizer or build_tokenizer(config, (), ())
     for split in (data.train, data.val):
         split.check_fits(tokenizer.vocab_size, str(source))
     return replace(data, tokenizer=tokenizer)

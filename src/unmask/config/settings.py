@@ -41,6 +41,9 @@ class DiffusionConfig:
         objective: cross_entropy (the mean over masked tokens) or nelbo (the bound); the bound is reported either way.
             autoregressive goes with corruption none and a causal model, repair with corruption repair.
         times: antithetic, uniform or importance.
+        prediction: what a position's logits speak of: same, the token that stands there; or next, the one after it, as in a
+            GPT (and in DiffuGPT, DiffuLLaMA and Dream, which come from one); the canvas is then one token shorter.
+        begin: what stands before the first token of a model that predicts the next: the mask, or the end of the text before.
         penalty_keep_mask: repair's weight of an honest "not yet" where a token is masked, in [0, 1].
         penalty_mask_correct: repair's weight of calling a right token wrong, in [0, 1].
     """
@@ -49,6 +52,8 @@ class DiffusionConfig:
     schedule: Literal["linear", "log_linear", "cosine", "cosine_md4", "polynomial", "geometric"] = "linear"
     objective: Literal["cross_entropy", "nelbo", "repair", "autoregressive"] = "cross_entropy"
     times: Literal["antithetic", "uniform", "importance"] = "antithetic"
+    prediction: Literal["same", "next"] = "same"
+    begin: Literal["mask", "end"] = "mask"
     penalty_keep_mask: float = 0.25
     penalty_mask_correct: float = 0.5
 
@@ -153,6 +158,25 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class AdaptConfig:
+    """What a run starts from, instead of from nothing.
+
+    Args:
+        source: any model that generates, GPTs from elsewhere among them; its shape and its tokenizer are taken over, and only
+            model.length and model.dropout are the run's own. null: from nothing.
+        anneal: steps over which a causal model's attention opens, position by position, until every token sees every other
+            (DiffuGPT and DiffuLLaMA, Gong et al., 2024); 0: at once.
+    """
+
+    source: str | None = None
+    anneal: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a negative number of steps."""
+        _require(self, "adapt", not_negative=("anneal",))
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that makes a run."""
 
@@ -161,6 +185,7 @@ class RunConfig:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
 
     def __post_init__(self) -> None:
         """Refuse a model that would see the answer, or could not see what it needs."""
@@ -171,6 +196,12 @@ class RunConfig:
             )
         if clean and not causal:
             raise ValueError("an autoregressive model must be causal: set model.attention to causal")
+
+    @property
+    def canvas(self) -> int:
+        """The longest canvas, in tokens: a bidirectional model that predicts the next position needs one for the beginning."""
+        shifted = self.diffusion.prediction == "next" and self.diffusion.corruption != "none"
+        return self.model.length - shifted
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""

@@ -74,22 +74,43 @@ class Subs:
 
 
 @dataclass(frozen=True)
+class Shifted:
+    """A backbone whose logits speak of the next position, as one whose logits speak of their own.
+
+    Attributes:
+        backbone: tokens to logits of what follows each.
+        begin_id: what stands before the first token; the backbone reads one token more.
+    """
+
+    backbone: Backbone
+    begin_id: int
+
+    def __call__(self, tokens: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Tensor:
+        """Logits (N, V) of the tokens at `select`."""
+        read = torch.cat([torch.full_like(tokens[:, :1], self.begin_id), tokens], 1)
+        select = torch.cat([select, torch.zeros_like(select[:, :1])], 1)
+        return self.backbone(read, t, lengths=None if lengths is None else lengths + 1, select=select)
+
+
+@dataclass(frozen=True)
 class LeftToRight:
-    """A causal backbone: log p(x_i | x_1 .. x_{i-1}), the first token from the mask, which stands for the beginning.
+    """A causal backbone: log p(x_i | x_1 .. x_{i-1}).
 
     Attributes:
         backbone: tokens to logits of what follows each; must be causal, or it would see the answer.
         mask_id: the mask; never predicted.
+        begin_id: what stands before the first token; None: the mask.
         time_dependent: always false.
     """
 
     backbone: Backbone
     mask_id: int
+    begin_id: int | None = None
     time_dependent: bool = False
 
     def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
         """Log p of each selected token given those before it."""
-        begin = torch.full_like(xt[:, :1], self.mask_id)
+        begin = torch.full_like(xt[:, :1], self.mask_id if self.begin_id is None else self.begin_id)
         read = torch.cat([begin, xt[:, :-1]], 1)
         return Subs(self.backbone, self.mask_id)(read, t, lengths=lengths, select=select)
 

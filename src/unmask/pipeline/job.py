@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unmask.config import CachedReader, build_corruption, build_sampler
+from unmask.config import CachedReader, begin_token, build_corruption, build_sampler
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.pipeline.options import DEFAULT_STEPS, Settings
 from unmask.pipeline.results import Generation, Request
@@ -99,8 +99,11 @@ class Job:
         if self.noise == "uniform":
             frames = self._redraw(canvas, steps, seeds, controls, lengths)
         elif self.noise == "none":
-            reader = CachedReader(pipe.model, len(rows), padding)
-            frames = write_on(reader, canvas, padding, seeds=seeds, controls=controls, lengths=lengths, stop=stop)
+            reader = CachedReader(pipe.model, len(rows), padding, width)
+            begin = begin_token(pipe.config, pipe.tokenizer)
+            frames = write_on(
+                reader, canvas, padding, begin_id=begin, seeds=seeds, controls=controls, lengths=lengths, stop=stop
+            )
         else:
             frames = denoise(
                 pipe.frank if self.sampler.frank else pipe.denoiser,

@@ -50,9 +50,9 @@ class Pipeline:
         self.model = model.to(self.device).eval()
         self.tokenizer, self.config = tokenizer, config
         network = cast(nn.Module, torch.compile(self.model, dynamic=True)) if compile else self.model
-        self.denoiser = build_denoiser(config, network, tokenizer.mask_id)
+        self.denoiser = build_denoiser(config, network, tokenizer)
         # a model trained to repair may answer with the mask: for samplers that ask it
-        self.frank = build_training_denoiser(config, network, tokenizer.mask_id)
+        self.frank = build_training_denoiser(config, network, tokenizer)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, device: str | None = None, *, compile: bool = False) -> "Pipeline":
@@ -63,7 +63,7 @@ class Pipeline:
     @property
     def length(self) -> int:
         """The longest canvas, in tokens."""
-        return self.config.model.length
+        return self.config.canvas
 
     def generate(
         self, prompt: str = "", *, suffix: str = "", length: int | None = None, **options: Unpack[SamplingOptions]

@@ -32,6 +32,7 @@ def write_on(
     canvas: Tokens,
     mask_id: int,
     *,
+    begin_id: int | None = None,
     seeds: Int[Tensor, " B"],
     controls: Controls,
     lengths: Lengths | None = None,
@@ -42,7 +43,8 @@ def write_on(
     Args:
         reader: the model; nothing read yet.
         canvas: (B, L): a prompt and masks, then padding beyond `lengths`.
-        mask_id: the mask, which also stands for the beginning of every text.
+        mask_id: the mask.
+        begin_id: what stands before the first token; None: the mask.
         seeds: one a row; a row depends on its own prompt, settings and seed only.
         controls: temperature, truncation and penalties of each row.
         lengths: real tokens of each row.
@@ -67,7 +69,7 @@ def write_on(
     total = masked.sum(-1).clamp(min=1)
     yield Frame(0, masked.sum(-1) / total, tokens, states, confidence, nfe, lengths)
     alive = masked.any(-1).nonzero()[:, 0]
-    begin = torch.full_like(canvas[:, :1], mask_id)
+    begin = torch.full_like(canvas[:, :1], mask_id if begin_id is None else begin_id)
     unread, sizes, step = torch.cat([begin, canvas], 1)[:, : int(given.max()) + 1], given + 1, 0
     if len(alive) < rows:
         reader.keep(alive)

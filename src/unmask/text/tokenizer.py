@@ -25,12 +25,14 @@ class Tokenizer:
 
     Attributes:
         mask_id: the id of the mask.
+        mask_added: whether the vocabulary had none.
         end_id: the id of <|endoftext|>, None where the vocabulary has none.
         vocab_size: V, the mask included.
     """
 
     def __init__(self, backend: Backend) -> None:
         names = [name for name in MASK_NAMES if backend.token_to_id(name) is not None]
+        self.mask_added = not names
         if not names:
             backend.add_special_tokens([AddedToken(MASK, normalized=False)])
             names = [MASK]
@@ -165,6 +167,21 @@ def load_tokenizer(source: str) -> Tokenizer:
         raise ValueError(
             f"there is no tokenizer {source!r}: give byte, char, bpe, gpt2, a tokenizer.json or a hub id ({error})"
         ) from None
+
+
+def merges_tokenizer(vocabulary: Path, merges: Path) -> Tokenizer:
+    """GPT-2's older pair of files, vocab.json and merges.txt.
+
+    Raises:
+        ValueError: they are not such files.
+    """
+    try:
+        backend = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{vocabulary} and {merges.name} are no tokenizer: {error}") from None
+    if backend.token_to_id(END) is not None:
+        backend.add_special_tokens([AddedToken(END, normalized=False)])
+    return Tokenizer(backend)
 
 
 def gpt2_vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:

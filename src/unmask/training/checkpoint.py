@@ -99,6 +99,10 @@ def check_resumable(source: Path, config: RunConfig) -> None:
     saved, _, _ = read_model_config(source)
     if saved.model != config.model:
         raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
+    for name in ("corruption", "prediction", "begin"):
+        old, new = getattr(saved.diffusion, name), getattr(config.diffusion, name)
+        if old != new:
+            raise ValueError(f"{source} cannot be resumed: its diffusion.{name} is {old}, the config's {new}")
     if saved.optim.name != config.optim.name:
         raise ValueError(f"{source} cannot be resumed: it was trained with {saved.optim.name}, not {config.optim.name}")
 

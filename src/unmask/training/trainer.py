@@ -18,6 +18,7 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from unmask.backbones.precision import resolve_precision
+from unmask.backbones.transformer import show_only
 from unmask.config import (
     RunConfig,
     build_bound,
@@ -29,9 +30,10 @@ from unmask.config import (
     build_training_denoiser,
 )
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
-from unmask.pretrained import load_weights, named_weights, read_model_config, read_tensors
+from unmask.pretrained import Pretrained, load_weights, named_weights, read_model_config, read_tensors
 from unmask.text.batches import Batches, eval_blocks
 from unmask.text.shards import Progress
+from unmask.training.adapt import as_saved, opening, start_from
 from unmask.training.callbacks import Callback, MetricsFile
 from unmask.training.checkpoint import (
     Average,
@@ -87,16 +89,19 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         progress: Progress = lambda characters: None,
     ) -> None:
-        self.config, self.out = config, out
+        self.out = out
         last = out / "checkpoints" / "last"
         if resume is None and last.exists():
             raise ValueError(f"{out} already holds a run: go on with --resume auto, or choose another --out")
         source = None if resume is None else last if resume == "auto" else find_checkpoint(Path(resume))
         source = source if source is not None and source.exists() else None
+        start: Pretrained | None = None
         if source is not None:
+            config = as_saved(config, source)
             check_resumable(source, config)
-
-        train = config.train
+        else:
+            config, start = start_from(config)
+        self.config, train = config, config.train
         self.precision = resolve_precision(train.precision)
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),  # never mps, which has no float64
@@ -109,7 +114,8 @@ class Trainer:
         with self.accelerator.main_process_first():
             out.mkdir(parents=True, exist_ok=True)
             reuse = source is not None or not self.accelerator.is_main_process
-            self.data = build_data(config.data, out / "data", progress, reuse=reuse)
+            tokenizer = start.tokenizer if start is not None else None
+            self.data = build_data(config.data, out / "data", progress, tokenizer=tokenizer, reuse=reuse)
         assert self.data.tokenizer is not None
         self.tokenizer = self.data.tokenizer
         self.callbacks: list[Callback] = []
@@ -118,12 +124,14 @@ class Trainer:
         if train.trackers:
             self.accelerator.init_trackers("unmask")
 
-        length = config.model.length
+        length = config.canvas
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.batches = Batches(self.data.train, train.batch_size, length, seed=train.seed, rank=rank, world=world)
         self.val_rows = eval_blocks(self.data.val, length, train.eval_blocks).to(self.device)
 
         model = build_model(config, self.tokenizer.vocab_size).to(self.device)
+        if start is not None:
+            model.load_state_dict(start.model.state_dict())
         model.checkpointing = train.checkpointing
         self.model = model
         self.optimizers = build_optimizers(model, config.optim, self.device)
@@ -139,10 +147,10 @@ class Trainer:
         wrapped: Any = torch.compile(model, dynamic=True) if train.compile else model
         self.wrapped, *self.prepared = self.accelerator.prepare(wrapped, *self.optimizers)
         mask_id, vocab_size = self.tokenizer.mask_id, self.tokenizer.vocab_size
-        self.denoiser = build_training_denoiser(config, self.wrapped, mask_id)
+        self.denoiser = build_training_denoiser(config, self.wrapped, self.tokenizer)
         self.corruption = build_corruption(config.diffusion, vocab_size, mask_id)
         self.objective = build_objective(config.diffusion, mask_id)
-        self.bound = build_bound(config, self.wrapped, vocab_size, mask_id)
+        self.bound = build_bound(config, self.wrapped, self.tokenizer)
         self.stop = False
 
     def fit(self) -> TrainResult:
@@ -192,6 +200,7 @@ class Trainer:
             x0 = self.batches.at(index).to(self.device, non_blocking=True)
             t, importance = self.times.sample(len(x0), generator)
             corrupted = self.corruption.corrupt(x0, t, generator, importance=importance)
+            self._open_attention(generator)
             with self.accelerator.accumulate(self.wrapped):
                 with self._autocast():
                     denoised = self.denoiser(corrupted.xt, t, select=corrupted.scored)
@@ -203,12 +212,20 @@ class Trainer:
                 for optimizer in self.prepared:
                     optimizer.step()
                     optimizer.zero_grad()
+            show_only(self.model, None)
             self.times.update(self._gather(t), self._gather(loss.row.detach()))
             for name, value in {"loss": loss.value.detach(), **loss.metrics}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
         if self.average is not None:
             self.average.update(named_weights(self.model), step)
         return {name: value / train.accumulate for name, value in sums.items()}
+
+    def _open_attention(self, generator: torch.Generator) -> None:
+        """Between a causal model and a bidirectional one: as much of what comes later is visible as steps are done."""
+        steps = self.config.adapt.anneal
+        if self.state.step < steps and self.config.model.attention == "bidirectional":
+            share = self.state.step / steps
+            show_only(self.model, opening(self.config.model.length, share, generator, self.device))
 
     def _log(self, window: Window) -> None:
         tokens = self.batches.rows * self.batches.length * self.config.train.accumulate * self.batches.world

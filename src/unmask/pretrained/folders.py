@@ -24,6 +24,7 @@ from unmask.text.tokenizer import Tokenizer
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FOREIGN_FILES = ("model*.safetensors", "model.safetensors.index.json", "vocab.json", "merges.txt")
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,12 @@ def save_pretrained(folder: Path, weights: dict[str, Tensor], tokenizer: Tokeniz
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
 
 
-def load_pretrained(source: str | Path) -> Pretrained:
-    """Load a run folder, a checkpoint folder, a shipped model, or a hub id (the only case that uses the network).
+def load_native(folder: Path) -> Pretrained:
+    """Load a checkpoint folder of ours.
 
     Raises:
-        ValueError: nothing is there, or a file is missing, cut short or does not fit the others.
+        ValueError: a file is missing, cut short or does not fit the others.
     """
-    folder = find_model(source)
     for name in FILES:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a whole model: {name} is missing")
@@ -152,7 +152,7 @@ def _from_hub(name: str) -> Path:
     except ImportError:
         raise ValueError(f"there is no folder {name!r}; for a hub id, pip install 'unmask[hub]'") from None
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, allow_patterns=[*FILES, *FOREIGN_FILES]))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise ValueError(f"there is no folder {name!r}, and the hub did not give it: {error}".splitlines()[0]) from None
 
