@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from unmask.training.precision import computes_bf16
 
+from unmask.backbones.precision import computes_bf16
 from unmask.backbones.transformer import Transformer, TransformerConfig, initialize
 from unmask.config import OptimConfig
 from unmask.diffusion.corruption import Absorbing

@@ -198,4 +198,4 @@ def test_prepared_text_of_another_tokenizer_is_refused(gpt: Path, tmp_path: Path
 
 def test_a_recipe_can_name_its_source(gpt: Path) -> None:
     config = read_config({"adapt": {"source": str(gpt), "anneal": 10}})
-    assert json.loads(json.dumps(config.to_dict()))["adapt"] == {"source": str(gpt), "anneal": 10}
+    assert json.loads(json.dumps(config.to_dict()))["adapt"] == {"source": str(gpt), "anneal": 10, "lora": 0}

@@ -166,14 +166,18 @@ class AdaptConfig:
             model.length and model.dropout are the run's own. null: from nothing.
         anneal: steps over which a causal model's attention opens, position by position, until every token sees every other
             (DiffuGPT and DiffuLLaMA, Gong et al., 2024); 0: at once.
+        lora: the rank of adapters, which are trained and saved instead of the weights; 0: train the weights.
     """
 
     source: str | None = None
     anneal: int = 0
+    lora: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a negative number of steps."""
-        _require(self, "adapt", not_negative=("anneal",))
+        """Refuse negative numbers, and adapters of nothing."""
+        _require(self, "adapt", not_negative=("anneal", "lora"))
+        if self.lora and self.source is None:
+            raise ValueError("adapt.lora needs a model to adapt: name it with adapt.source")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unmask.backbones.lowrank import adapters
 from unmask.backbones.transformer import Transformer
 from unmask.config import RunConfig, read_config
 from unmask.names import nearest
@@ -24,6 +25,7 @@ from unmask.text.tokenizer import Tokenizer
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+ADAPTER = "adapter.safetensors"
 FOREIGN_FILES = ("model*.safetensors", "model.safetensors.index.json", "vocab.json", "merges.txt")
 
 
@@ -38,10 +40,10 @@ class Pretrained:
 
 
 def save_pretrained(folder: Path, weights: dict[str, Tensor], tokenizer: Tokenizer, config: RunConfig) -> None:
-    """Write the three files of a model into an existing folder."""
+    """Write the three files of a model into an existing folder; of a model with adapters, these only."""
     text = {"format": FORMAT, "vocab_size": tokenizer.vocab_size, "tokenizer": tokenizer.fingerprint()}
     (folder / "config.json").write_text(json.dumps(text | config.to_dict(), indent=2) + "\n", "utf-8")
-    write_tensors(weights, folder / "model.safetensors")
+    write_tensors(weights, folder / (ADAPTER if config.adapt.lora else FILES[1]))
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
 
 
@@ -54,13 +56,24 @@ def load_native(folder: Path) -> Pretrained:
     for name in FILES:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a whole model: {name} is missing")
-    config, vocab_size, fingerprint = read_model_config(folder)
-    tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"), str(folder / "tokenizer.json"))
-    if tokenizer.fingerprint() != fingerprint:
-        raise ValueError(f"{folder}/tokenizer.json is not the tokenizer that this model was trained with")
+    config, vocab_size, _ = read_model_config(folder)
+    tokenizer = read_model_tokenizer(folder)
     model = Transformer(config.model, vocab_size)
     load_weights(model, read_tensors(folder / "model.safetensors"), folder)
     return Pretrained(model.eval(), tokenizer, config, folder)
+
+
+def weights_file(folder: Path) -> Path:
+    """A checkpoint's weights, or its adapters'."""
+    return folder / ADAPTER if (folder / ADAPTER).is_file() else folder / FILES[1]
+
+
+def read_model_tokenizer(folder: Path) -> Tokenizer:
+    """tokenizer.json, which must be the one that the model was trained with."""
+    tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"), str(folder / "tokenizer.json"))
+    if tokenizer.fingerprint() != read_model_config(folder)[2]:
+        raise ValueError(f"{folder}/tokenizer.json is not the tokenizer that this model was trained with")
+    return tokenizer
 
 
 def read_model_config(folder: Path) -> tuple[RunConfig, int, str]:
@@ -96,7 +109,9 @@ def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def named_weights(model: Transformer) -> dict[str, Tensor]:
-    """The weights that are saved: shared ones once."""
+    """The weights that are saved: shared ones once; of a model with adapters, these only."""
+    if apart := adapters(model):
+        return apart
     weights = model.state_dict()
     if model.config.tied:
         del weights["head.weight"]
@@ -116,7 +131,8 @@ def load_weights(model: Transformer, weights: dict[str, Tensor], folder: Path) -
         raise ValueError(
             f"{folder} does not fit its config: {wrong[0]} is {list(weights[wrong[0]].shape)}, not {list(own[wrong[0]].shape)}"
         )
-    model.load_state_dict(weights, strict=not model.config.tied)
+    # what is missing by now is a tied head, or what the adapters leave alone
+    model.load_state_dict(weights, strict=False)
 
 
 def shipped_models() -> list[str]:

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from unmask.config import RunConfig
-from unmask.pretrained import Pretrained, load_pretrained, read_model_config, shortened
+from unmask.pretrained import Pretrained, load_base, read_model_config
 
 
 def start_from(config: RunConfig) -> tuple[RunConfig, Pretrained | None]:
@@ -19,7 +19,10 @@ def start_from(config: RunConfig) -> tuple[RunConfig, Pretrained | None]:
     """
     if config.adapt.source is None:
         return config, None
-    loaded = shortened(load_pretrained(config.adapt.source), config.model.length)
+    path = Path(config.adapt.source).expanduser()
+    if path.exists():  # wherever the next command is started
+        config = replace(config, adapt=replace(config.adapt, source=str(path.resolve())))
+    loaded = load_base(config)
     return taking_over(config, loaded.config), loaded
 
 
@@ -36,7 +39,10 @@ def taking_over(config: RunConfig, source: RunConfig) -> RunConfig:
 
 def as_saved(config: RunConfig, checkpoint: Path) -> RunConfig:
     """The settings of a run that started from a model, when it goes on: its checkpoint knows the shape."""
-    return config if config.adapt.source is None else taking_over(config, read_model_config(checkpoint)[0])
+    if config.adapt.source is None:
+        return config
+    saved = read_model_config(checkpoint)[0]
+    return replace(taking_over(config, saved), adapt=replace(config.adapt, source=saved.adapt.source))
 
 
 def opening(length: int, share: float, generator: torch.Generator, device: torch.device) -> Bool[Tensor, "L L"]:

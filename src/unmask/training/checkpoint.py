@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from unmask.config import RunConfig
-from unmask.pretrained import atomic_folder, read_model_config, read_tensors, save_pretrained, write_tensors
+from unmask.pretrained import (
+    atomic_folder,
+    read_model_config,
+    read_tensors,
+    save_pretrained,
+    weights_file,
+    write_tensors,
+)
 from unmask.text.tokenizer import Tokenizer
 
 STATE_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors", "times.safetensors")
@@ -82,7 +89,7 @@ def load_trainer(folder: Path) -> tuple[TrainerState, dict[str, Tensor], dict[st
     except (OSError, json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{folder} cannot be resumed: trainer/state.json: {error}") from None
     raw = trainer / STATE_FILES[1]
-    weights = read_tensors(raw if raw.is_file() else folder / "model.safetensors")
+    weights = read_tensors(raw if raw.is_file() else weights_file(folder))
     return state, weights, read_tensors(trainer / STATE_FILES[2]), read_tensors(trainer / STATE_FILES[3])
 
 
@@ -103,6 +110,10 @@ def check_resumable(source: Path, config: RunConfig) -> None:
         old, new = getattr(saved.diffusion, name), getattr(config.diffusion, name)
         if old != new:
             raise ValueError(f"{source} cannot be resumed: its diffusion.{name} is {old}, the config's {new}")
+    if saved.adapt.lora != config.adapt.lora:
+        raise ValueError(
+            f"{source} cannot be resumed: its adapt.lora is {saved.adapt.lora}, the config's {config.adapt.lora}"
+        )
     if saved.optim.name != config.optim.name:
         raise ValueError(f"{source} cannot be resumed: it was trained with {saved.optim.name}, not {config.optim.name}")
 

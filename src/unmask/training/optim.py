@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from unmask.backbones.lowrank import is_adapter
 from unmask.config import OptimConfig
 
 
@@ -17,7 +18,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig, device: torch.device
             continue
         if parameter.ndim < 2:
             vectors.append(parameter)
-        elif config.name == "muon" and "blocks." in name:
+        elif config.name == "muon" and "blocks." in name and not is_adapter(name):
             hidden.append(parameter)
         else:
             tables.append(parameter)

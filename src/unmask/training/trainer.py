@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
+from unmask.backbones.lowrank import add_low_rank
 from unmask.backbones.precision import resolve_precision
 from unmask.backbones.transformer import show_only
 from unmask.config import (
@@ -30,7 +31,15 @@ from unmask.config import (
     build_training_denoiser,
 )
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
-from unmask.pretrained import Pretrained, load_weights, named_weights, read_model_config, read_tensors
+from unmask.pretrained import (
+    Pretrained,
+    load_base,
+    load_weights,
+    named_weights,
+    read_model_config,
+    read_tensors,
+    weights_file,
+)
 from unmask.text.batches import Batches, eval_blocks
 from unmask.text.shards import Progress
 from unmask.training.adapt import as_saved, opening, start_from
@@ -99,6 +108,8 @@ class Trainer:
         if source is not None:
             config = as_saved(config, source)
             check_resumable(source, config)
+            if config.adapt.lora:  # the checkpoint has the adapters only
+                start = load_base(config)
         else:
             config, start = start_from(config)
         self.config, train = config, config.train
@@ -132,6 +143,9 @@ class Trainer:
         model = build_model(config, self.tokenizer.vocab_size).to(self.device)
         if start is not None:
             model.load_state_dict(start.model.state_dict())
+        if config.adapt.lora:
+            add_low_rank(model, config.adapt.lora, self.tokenizer.mask_id, torch.Generator().manual_seed(train.seed))
+            model.to(self.device)
         model.checkpointing = train.checkpointing
         self.model = model
         self.optimizers = build_optimizers(model, config.optim, self.device)
@@ -291,7 +305,7 @@ class Trainer:
             raise ValueError(f"{source} cannot be resumed: the data have another tokenizer than the checkpoint")
         self.state, weights, optimizers, times = load_trainer(source)
         if self.config.train.ema:
-            load_weights(self.model, read_tensors(source / "model.safetensors"), source)
+            load_weights(self.model, read_tensors(weights_file(source)), source)
             self.average = Average(named_weights(self.model), self.config.train.ema)
         load_weights(self.model, weights, source)
         load_optimizers(self.optimizers, optimizers)
