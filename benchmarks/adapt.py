@@ -47,7 +47,8 @@ def run_of(way: str, seed: int, runs: Path) -> Path:
     if way.startswith("adapted"):
         settings = [*settings, "--adapt.source", str(run_of("GPT, from nothing", seed, runs))]
     config = overridden(recipe, settings)
-    train(replace(config, train=replace(config.train, seed=seed)), folder)
+    if not train(replace(config, train=replace(config.train, seed=seed)), folder).complete:
+        raise KeyboardInterrupt
     return folder
 
 

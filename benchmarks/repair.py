@@ -39,7 +39,8 @@ def trained(recipe: str, seed: int, runs: Path) -> Pipeline:
     folder = runs / f"{recipe}-{seed}"
     if not (folder / "checkpoints").exists():
         config = overridden(recipe, [])
-        train(replace(config, train=replace(config.train, seed=seed, eval_every=500)), folder)
+        if not train(replace(config, train=replace(config.train, seed=seed, eval_every=500)), folder).complete:
+            raise KeyboardInterrupt
     return Pipeline.from_pretrained(folder / "checkpoints/last", "cpu")
 
 

@@ -27,8 +27,8 @@ STEPS = (16, 32, 64)
 def trained(recipe: str, runs: Path) -> Pipeline:
     """The pipeline of a recipe's last checkpoint, trained unless it is there."""
     folder = runs / recipe
-    if not (folder / "checkpoints/last").exists():
-        train(overridden(recipe, []), folder)
+    if not (folder / "checkpoints/last").exists() and not train(overridden(recipe, []), folder).complete:
+        raise KeyboardInterrupt
     return Pipeline.from_pretrained(folder / "checkpoints/last", "cpu")
 
 

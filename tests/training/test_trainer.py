@@ -11,10 +11,9 @@ import torch
 from safetensors import SafetensorError
 
 from conftest import tiny_config
-from unmask import pretrained
 from unmask.config import RunConfig
 from unmask.evaluation.likelihood import Likelihood
-from unmask.pretrained import load_pretrained, named_weights
+from unmask.pretrained import folders, load_pretrained, named_weights
 from unmask.training import checkpoint
 from unmask.training.callbacks import Callback
 from unmask.training.trainer import Trainer, train
@@ -118,7 +117,7 @@ def test_resume_refuses_another_shape_or_tokenizer(corpus_file: Path, tmp_path: 
 def test_a_full_disk_leaves_the_last_checkpoint_loadable(
     corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = pretrained.save_file
+    real = folders.save_file
     calls = 0
 
     def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -128,7 +127,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_loadable(
             raise SafetensorError("I/O error: No space left on device (os error 28)")
         real(tensors, path)
 
-    monkeypatch.setattr(pretrained, "save_file", full)
+    monkeypatch.setattr(folders, "save_file", full)
     run = tmp_path / "run"
     with pytest.raises(OSError, match="No space left"):
         train(tiny_config(corpus_file, steps=6), run)

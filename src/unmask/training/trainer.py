@@ -1,13 +1,11 @@
 """The trainer: one loop on accelerate, whose every batch and noise is a function of (seed, step, rank)."""
 
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
-from unmask.backbones.lowrank import add_low_rank
 from unmask.backbones.precision import resolve_precision
 from unmask.backbones.transformer import show_only
 from unmask.config import (
@@ -25,15 +22,12 @@ from unmask.config import (
     build_bound,
     build_corruption,
     build_data,
-    build_model,
     build_objective,
     build_times,
     build_training_denoiser,
 )
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
 from unmask.pretrained import (
-    Pretrained,
-    load_base,
     load_weights,
     named_weights,
     read_model_config,
@@ -42,19 +36,19 @@ from unmask.pretrained import (
 )
 from unmask.text.batches import Batches, eval_blocks
 from unmask.text.shards import Progress
-from unmask.training.adapt import as_saved, opening, start_from
 from unmask.training.callbacks import Callback, MetricsFile
 from unmask.training.checkpoint import (
     Average,
     TrainerState,
-    check_resumable,
-    find_checkpoint,
     load_optimizers,
     load_trainer,
     save_checkpoint,
 )
+from unmask.training.opening import opening
 from unmask.training.optim import build_optimizers, set_lr
 from unmask.training.runs import default_run
+from unmask.training.signals import on_stop_signal
+from unmask.training.start import find_start
 from unmask.training.window import NOT_A_NUMBER, Window
 
 
@@ -99,20 +93,9 @@ class Trainer:
         progress: Progress = lambda characters: None,
     ) -> None:
         self.out = out
-        last = out / "checkpoints" / "last"
-        if resume is None and last.exists():
-            raise ValueError(f"{out} already holds a run: go on with --resume auto, or choose another --out")
-        source = None if resume is None else last if resume == "auto" else find_checkpoint(Path(resume))
-        source = source if source is not None and source.exists() else None
-        start: Pretrained | None = None
-        if source is not None:
-            config = as_saved(config, source)
-            check_resumable(source, config)
-            if config.adapt.lora:  # the checkpoint has the adapters only
-                start = load_base(config)
-        else:
-            config, start = start_from(config)
-        self.config, train = config, config.train
+        start = find_start(config, out, resume)
+        self.config = config = start.config
+        train = config.train
         self.precision = resolve_precision(train.precision)
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),  # never mps, which has no float64
@@ -124,9 +107,8 @@ class Trainer:
         self.device = self.accelerator.device
         with self.accelerator.main_process_first():
             out.mkdir(parents=True, exist_ok=True)
-            reuse = source is not None or not self.accelerator.is_main_process
-            tokenizer = start.tokenizer if start is not None else None
-            self.data = build_data(config.data, out / "data", progress, tokenizer=tokenizer, reuse=reuse)
+            reuse = start.checkpoint is not None or not self.accelerator.is_main_process
+            self.data = build_data(config.data, out / "data", progress, tokenizer=start.tokenizer, reuse=reuse)
         assert self.data.tokenizer is not None
         self.tokenizer = self.data.tokenizer
         self.callbacks: list[Callback] = []
@@ -140,20 +122,13 @@ class Trainer:
         self.batches = Batches(self.data.train, train.batch_size, length, seed=train.seed, rank=rank, world=world)
         self.val_rows = eval_blocks(self.data.val, length, train.eval_blocks).to(self.device)
 
-        model = build_model(config, self.tokenizer.vocab_size).to(self.device)
-        if start is not None:
-            model.load_state_dict(start.model.state_dict())
-        if config.adapt.lora:
-            add_low_rank(model, config.adapt.lora, self.tokenizer.mask_id, torch.Generator().manual_seed(train.seed))
-            model.to(self.device)
-        model.checkpointing = train.checkpointing
-        self.model = model
+        self.model = model = start.build(self.tokenizer, self.device)
         self.optimizers = build_optimizers(model, config.optim, self.device)
         self.times = build_times(config.diffusion)
         self.state = TrainerState()
         self.average: Average | None = None
-        if source is not None:
-            self._resume(source)
+        if start.checkpoint is not None:
+            self._resume(start.checkpoint)
         elif train.ema:
             self.average = Average(named_weights(model), train.ema)
         if self.accelerator.is_main_process:
@@ -179,7 +154,7 @@ class Trainer:
         window = Window(self.device)
         saved = self.state.step
         try:
-            with self._stop_on_signal():
+            with on_stop_signal(self._ask_to_stop):
                 while self.state.step < train.steps and not self.stop:
                     window.add(self._step())
                     self._agree_to_stop()
@@ -348,24 +323,10 @@ class Trainer:
         finally:
             self.model.load_state_dict(raw, strict=False)
 
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step at hand; a second Ctrl-C ends it at once."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.stop:
-                raise KeyboardInterrupt
-            self.stop = True
-
-        try:
-            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread, where signals do not arrive
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _ask_to_stop(self) -> bool:
+        """End after the step at hand; whether that was asked before."""
+        before, self.stop = self.stop, True
+        return before
 
 
 def plain(value: Any) -> Any:
