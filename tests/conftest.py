@@ -8,7 +8,8 @@ import torch
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["unmask.diffusion", "unmask.backbones", "unmask.sampling", "unmask.evaluation"], "beartype.beartype"
+    ["unmask.diffusion", "unmask.backbones", "unmask.sampling", "unmask.evaluation", "unmask.thought"],
+    "beartype.beartype",
 )
 
 from unmask.backbones.transformer import Transformer, TransformerConfig  # noqa: E402

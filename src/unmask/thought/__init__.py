@@ -1,0 +1,1 @@
+"""Thoughts: tensors that ride along with the text. No language model here."""
