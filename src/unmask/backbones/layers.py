@@ -74,6 +74,32 @@ def rotate(x: Float[Tensor, "*B H K"], table: Tensor) -> Float[Tensor, "*B H K"]
     return x * cos + torch.cat([-second, first], -1) * sin
 
 
+class Neighbours(nn.Module):
+    """Each position's vector plus a learned mix of those around it: a depthwise convolution over the row.
+
+    What stands next to what is known before the first attention; a network must otherwise learn that by attention first, which
+    is what delays the binding of keys to values (docs/thoughts.md; "Canon layers", Allen-Zhu, 2025).
+
+    Args:
+        width: D.
+        reach: positions on either side.
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.weight = nn.Parameter(torch.zeros(2 * reach + 1, width))
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """Rows; beyond their ends there are zeros."""
+        length = x.shape[1]
+        padded = F.pad(x, (0, 0, self.reach, self.reach))
+        # sums of shifted rows: the same numbers whatever the batch
+        for shift, weight in enumerate(self.weight.to(x.dtype)):
+            x = x + weight * padded[:, shift : shift + length]
+        return x
+
+
 class AdditiveTime(nn.Module):
     """One learned vector for each of `steps` equal parts of [0, 1], added to the token embeddings (seed 003: 300)."""
 

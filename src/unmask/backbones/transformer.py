@@ -17,11 +17,14 @@ from unmask.backbones.layers import (
     AdditiveTime,
     FeedForward,
     FourierTime,
+    Neighbours,
     Norm,
     build_norm,
     rotary_table,
 )
 from unmask.backbones.packing import Packing
+from unmask.thought.attention import Reader
+from unmask.thought.memory import Memory
 from unmask.types import Lengths, Positions, Times, Tokens
 
 
@@ -37,6 +40,7 @@ class TransformerConfig:
         hidden: the feed-forward width; null: 4 * width (swiglu: 8/3 * width, rounded up to a multiple of 64).
         length: the longest canvas, in tokens.
         attention: bidirectional for diffusion, causal for a GPT.
+        neighbours: positions on either side whose embeddings are mixed into each one's before the first block; 0: none.
         positions: rope (no parameters) or learned.
         norm: rms or layer.
         norm_eps: added inside the norm's root.
@@ -57,6 +61,7 @@ class TransformerConfig:
     hidden: int | None = None
     length: int = 256
     attention: Literal["bidirectional", "causal"] = "bidirectional"
+    neighbours: int = 0
     positions: Literal["rope", "learned"] = "rope"
     norm: Norm = "rms"
     norm_eps: float = 1e-6
@@ -81,6 +86,10 @@ class TransformerConfig:
             raise ValueError(f"rope needs an even head size, but width / heads is {self.width // self.heads}")
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}")
+        if self.neighbours < 0:
+            raise ValueError(f"model.neighbours must be 0 or more, not {self.neighbours}")
+        if self.neighbours and self.attention == "causal":
+            raise ValueError("model.neighbours is for bidirectional models: a causal one may not see what follows")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout must be in [0, 1), not {self.dropout}")
 
@@ -116,6 +125,7 @@ class Block(nn.Module):
         self.mlp_norm = build_norm(config.norm, width, config.norm_eps, config.bias)
         self.mlp = FeedForward(width, config.hidden_size, config.activation, config.bias)
         self.modulation = nn.Linear(width, 6 * width) if config.time == "adaln" else None
+        self.reader: Reader | None = None
         self.dropout = config.dropout
 
     def forward(
@@ -126,6 +136,7 @@ class Block(nn.Module):
         condition: Float[Tensor, "B D"] | None,
         select: Bool[Tensor, "*B"] | None = None,
         reading: Reading | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
         """One block on (B, L, D) or packed (T, D); with `select`, the feed-forward runs only there and gives (N, D)."""
         time = None
@@ -135,6 +146,8 @@ class Block(nn.Module):
         h = shifted(self.attention_norm(x), time)
         h = self.drop(self.attention(h, table, packing, reading))
         x = x + h if time is None else x + h * (1 + time[2])
+        if self.reader is not None and memory is not None:
+            x = x + self.drop(self._read(self.reader, x, memory, packing))
         if time is not None:
             time = time[3:]
         if select is not None:
@@ -142,6 +155,12 @@ class Block(nn.Module):
             x = x[select]
         h = self.drop(self.mlp(shifted(self.mlp_norm(x), time)))
         return x + h if time is None else x + h * (1 + time[2])
+
+    def _read(self, reader: Reader, x: Tensor, memory: Memory, packing: Packing | None) -> Tensor:
+        """What thoughts say to each position."""
+        if packing is None:
+            return reader(x, memory.tokens, memory.visible)
+        return packing.gather(reader(packing.spread(x), memory.tokens, memory.visible))
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout on a branch."""
@@ -164,6 +183,7 @@ class Transformer(nn.Module):
         width = config.width
         self.embedding = nn.Embedding(vocab_size, width)
         self.position = nn.Embedding(config.length, width) if config.positions == "learned" else None
+        self.neighbours = Neighbours(width, config.neighbours) if config.neighbours else None
         self.time = (
             AdditiveTime(config.time_steps, width)
             if config.time == "additive"
@@ -189,17 +209,35 @@ class Transformer(nn.Module):
         *,
         lengths: Lengths | None = None,
         select: Positions | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
         """Logits (N, V) at `select`, in row-major order; (B, L, V) when it is not given.
 
-        Positions beyond `lengths` are padding: they are not computed, and must not be selected.
+        Positions beyond `lengths` are padding: they are not computed, and must not be selected. A `memory` is read by the
+        blocks that have a reader (see `ThoughtTransformer`).
         """
+        states, packing = self.states(tokens, t, lengths=lengths, select=select, memory=memory)
+        logits = self.head(states)
+        return logits if packing is None or select is not None else packing.spread(logits)
+
+    def states(
+        self,
+        tokens: Tokens,
+        t: Times,
+        *,
+        lengths: Lengths | None = None,
+        select: Positions | None = None,
+        memory: Memory | None = None,
+    ) -> tuple[Tensor, Packing | None]:
+        """What the head reads: (N, D) at `select`, or (B, L, D), or packed (T, D) with the packing when there are `lengths`."""
         length = tokens.shape[1]
         if length > self.config.length:
             raise ValueError(f"{length} tokens are more than the model's length of {self.config.length}")
         packing = None if lengths is None else Packing(lengths, length)
         place = slice(length) if packing is None else packing.place
         x = self.embedding(tokens if packing is None else packing.gather(tokens))
+        if self.neighbours is not None:
+            x = self.neighbours(x) if packing is None else packing.gather(self.neighbours(packing.spread(x)))
         if self.position is not None:
             x = x + self.position.weight[place]
         condition = None
@@ -215,11 +253,10 @@ class Transformer(nn.Module):
         for index, block in enumerate(self.blocks):
             chosen = select if index == len(self.blocks) - 1 else None
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, table, packing, condition, chosen, use_reentrant=False)
+                x = checkpoint(block, x, table, packing, condition, chosen, None, memory, use_reentrant=False)
             else:
-                x = block(x, table, packing, condition, chosen)
-        logits = self.head(self.norm(x))
-        return logits if packing is None or select is not None else packing.spread(logits)
+                x = block(x, table, packing, condition, chosen, None, memory)
+        return self.norm(x), packing
 
 
 def show_only(model: Transformer, visible: Bool[Tensor, "L L"] | None) -> None:

@@ -10,6 +10,7 @@ from unmask.config.build import (
     build_data,
     build_denoiser,
     build_model,
+    build_network,
     build_objective,
     build_sampler,
     build_times,
@@ -17,7 +18,15 @@ from unmask.config.build import (
     build_training_denoiser,
 )
 from unmask.config.parsing import check_keys, config_keys, config_parser, explain, read_config
-from unmask.config.settings import AdaptConfig, DataConfig, DiffusionConfig, OptimConfig, RunConfig, TrainConfig
+from unmask.config.settings import (
+    AdaptConfig,
+    DataConfig,
+    DiffusionConfig,
+    OptimConfig,
+    RunConfig,
+    ThinkingConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "AdaptConfig",
@@ -27,6 +36,7 @@ __all__ = [
     "DiffusionConfig",
     "OptimConfig",
     "RunConfig",
+    "ThinkingConfig",
     "TrainConfig",
     "begin_token",
     "build_bound",
@@ -35,6 +45,7 @@ __all__ = [
     "build_data",
     "build_denoiser",
     "build_model",
+    "build_network",
     "build_objective",
     "build_sampler",
     "build_times",

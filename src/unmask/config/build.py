@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from unmask.backbones.thinking import ThoughtTransformer
 from unmask.backbones.transformer import Transformer, empty_cache, initialize, read_on
 from unmask.config.settings import DataConfig, DiffusionConfig, RunConfig
 from unmask.diffusion.corruption import CORRUPTIONS, Corruption
-from unmask.diffusion.denoiser import Backbone, Denoiser, Frank, LeftToRight, Shifted, Subs
+from unmask.diffusion.denoiser import Backbone, Denoiser, Frank, Given, LeftToRight, Shifted, Subs
 from unmask.diffusion.objectives import OBJECTIVES, Objective, RepairLoss
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.diffusion.times import TIMES, TimeSampler
@@ -49,9 +50,16 @@ def build_corpus(config: DataConfig) -> Corpus:
     return Corpus(config.source, text_key=config.text_key, max_characters=config.max_characters)
 
 
+def build_network(config: RunConfig, vocab_size: int) -> Transformer:
+    """The network, with any weights; with thoughts if it has them."""
+    if config.thought.dims:
+        return ThoughtTransformer(config.model, vocab_size, config.thought)
+    return Transformer(config.model, vocab_size)
+
+
 def build_model(config: RunConfig, vocab_size: int) -> Transformer:
     """The network, with the weights that the seed gives."""
-    model = Transformer(config.model, vocab_size)
+    model = build_network(config, vocab_size)
     initialize(model, torch.Generator().manual_seed(config.train.seed))
     return model
 
@@ -99,7 +107,7 @@ def build_times(config: DiffusionConfig) -> TimeSampler:
     return TIMES[config.times]()
 
 
-def build_training_denoiser(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) -> Denoiser:
+def build_training_denoiser(config: RunConfig, model: nn.Module | Given, tokenizer: Tokenizer) -> Denoiser:
     """The network as the objective reads it: a repair model's answers include the mask."""
     if config.diffusion.corruption == "repair":
         backbone = build_backbone(config, model, tokenizer)
@@ -107,7 +115,7 @@ def build_training_denoiser(config: RunConfig, model: nn.Module, tokenizer: Toke
     return build_denoiser(config, model, tokenizer)
 
 
-def build_denoiser(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) -> Denoiser:
+def build_denoiser(config: RunConfig, model: nn.Module | Given, tokenizer: Tokenizer) -> Denoiser:
     """The network as a distribution over clean tokens."""
     if config.diffusion.corruption == "none":
         return LeftToRight(model, tokenizer.mask_id, begin_token(config, tokenizer))
@@ -115,7 +123,7 @@ def build_denoiser(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) ->
     return Subs(backbone, tokenizer.mask_id, time_dependent=config.model.time != "none")
 
 
-def build_backbone(config: RunConfig, model: nn.Module, tokenizer: Tokenizer) -> Backbone:
+def build_backbone(config: RunConfig, model: nn.Module | Given, tokenizer: Tokenizer) -> Backbone:
     """The network, its logits speaking of their own positions."""
     return Shifted(model, begin_token(config, tokenizer)) if config.diffusion.prediction == "next" else model
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from unmask.backbones.transformer import TransformerConfig
 from unmask.diffusion.objectives import OBJECTIVES
+from unmask.thought.config import ThoughtConfig
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,50 @@ class AdaptConfig:
 
 
 @dataclass(frozen=True)
+class ThinkingConfig:
+    """How thoughts are trained, where the model has any.
+
+    Args:
+        segments: K, consecutive segments of one document that a gradient flows through; the stack is carried on after them.
+        present: the share of segments that may read their own thought, noisy, while they are denoised; it makes thoughts say
+            what their text says, and text can then be generated from a thought.
+        teacher: decay of the averaged weights that write the clean thoughts which noisy ones are compared with.
+        thought: weight of telling the clean thought from a noisy one.
+        coherence: weight of keeping what is alike alike in three quarters of the numbers (compression 0.75).
+        compression: that share.
+        alignment: weight of a thought and its text finding each other among the batch.
+        consistency: weight of the step from one thought to the next.
+        diversity: weight of thoughts differing.
+        sparsity: weight of few numbers saying everything.
+        ramp: steps over which these weights grow from 0.
+    """
+
+    segments: int = 4
+    present: float = 0.5
+    teacher: float = 0.99
+    thought: float = 0.5
+    coherence: float = 0.1
+    compression: float = 0.75
+    alignment: float = 0.1
+    consistency: float = 0.1
+    diversity: float = 0.05
+    sparsity: float = 0.0
+    ramp: int = 200
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train."""
+        if self.segments < 1:
+            raise ValueError(f"thinking.segments must be at least 1, not {self.segments}")
+        _require(self, "thinking", not_negative=("thought", "coherence", "alignment", "consistency", "diversity"))
+        _require(self, "thinking", not_negative=("sparsity", "ramp"), above_zero=("compression",))
+        for name, most in (("present", 1.0), ("compression", 1.0)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"thinking.{name} must be in [0, 1], not {getattr(self, name)}")
+        if not 0 <= self.teacher < 1:
+            raise ValueError(f"thinking.teacher must be in [0, 1), not {self.teacher}")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that makes a run."""
 
@@ -190,9 +235,15 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    thought: ThoughtConfig = field(default_factory=ThoughtConfig)
+    thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
 
     def __post_init__(self) -> None:
         """Refuse a model that would see the answer, or could not see what it needs."""
+        if self.thought.dims and (self.diffusion.corruption == "none" or self.diffusion.prediction == "next"):
+            raise ValueError("thoughts ride along with diffusion models that predict their own positions")
+        if self.thought.dims and self.adapt.lora:
+            raise ValueError("adapters cannot hold thoughts: leave adapt.lora at 0")
         causal, clean = self.model.attention == "causal", self.diffusion.corruption == "none"
         if causal and not clean:
             raise ValueError(

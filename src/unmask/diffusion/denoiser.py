@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from unmask.thought.memory import Memory
 from unmask.types import Lengths, Logits, Positions, Times, Tokens
 
 
@@ -46,8 +47,28 @@ class Denoiser(Protocol):
         ...
 
     def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
-        """Log p(x_0 | x_t) at the selected positions."""
+        """Log p(x_0 | x_t) at the selected positions; one that reads thoughts also takes `memory`."""
         ...
+
+
+def ask(
+    backbone: Backbone, xt: Tokens, t: Times, lengths: Lengths | None, select: Positions, memory: Memory | None
+) -> Tensor:
+    """A backbone's logits, in float32 or better; `memory` is for those that read thoughts."""
+    extra = {} if memory is None else {"memory": memory}
+    logits = backbone(xt, t, lengths=lengths, select=select, **extra)
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+@dataclass(frozen=True)
+class Given:
+    """Logits that are known already, as a backbone."""
+
+    logits: Tensor
+
+    def __call__(self, tokens: Tokens, t: Times, *, lengths: Lengths | None, select: Positions) -> Tensor:
+        """Those logits."""
+        return self.logits
 
 
 @dataclass(frozen=True)
@@ -64,10 +85,17 @@ class Subs:
     mask_id: int
     time_dependent: bool = False
 
-    def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
+    def __call__(
+        self,
+        xt: Tokens,
+        t: Times,
+        *,
+        lengths: Lengths | None = None,
+        select: Positions,
+        memory: Memory | None = None,
+    ) -> Denoised:
         """Log p(x_0 | x_t) at `select`, in float32 or better."""
-        logits = self.backbone(xt, t, lengths=lengths, select=select)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = ask(self.backbone, xt, t, lengths, select, memory)
         forbidden = torch.zeros(logits.shape[-1], dtype=logits.dtype, device=logits.device)
         forbidden[self.mask_id] = -torch.inf
         return Denoised(torch.log_softmax(logits + forbidden, -1), select)
@@ -129,8 +157,15 @@ class Frank:
     mask_id: int
     time_dependent: bool = False
 
-    def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
+    def __call__(
+        self,
+        xt: Tokens,
+        t: Times,
+        *,
+        lengths: Lengths | None = None,
+        select: Positions,
+        memory: Memory | None = None,
+    ) -> Denoised:
         """Log p of each answer at `select`, the mask's among them, in float32 or better."""
-        logits = self.backbone(xt, t, lengths=lengths, select=select)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = ask(self.backbone, xt, t, lengths, select, memory)
         return Denoised(torch.log_softmax(logits, -1), select)

@@ -8,19 +8,23 @@ cross-entropy of the k masked tokens (exact-k: LLaDA's estimator).
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from unmask.diffusion.corruption import Corruption
-from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.denoiser import Denoised, Denoiser
 from unmask.diffusion.objectives import Objective, row_sum, token_nll
 from unmask.diffusion.schedules import Schedule
+from unmask.thought.memory import Memory
 from unmask.types import Times, Tokens
 
 Z95 = 1.96
+Denoise = Callable[..., Denoised]
+"""A denoiser, perhaps with what its rows remember."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def evaluate_likelihood(
     batch_size: int = 32,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
+    memory: Memory | None = None,
 ) -> Likelihood:
     """Bound -log p of rows of text.
 
@@ -102,8 +107,11 @@ def evaluate_likelihood(
         batch_size: rows in one forward pass.
         seed: of the corruptions.
         progress: called with the rows done.
+        memory: what each row remembers, for a model that reads thoughts.
     """
     generator = torch.Generator(rows.device).manual_seed(seed)
+    plain = cast(Denoise, denoiser)
+    places = torch.arange(len(rows), device=rows.device)
     nelbo, masked_ce = (torch.zeros(draws, len(rows), device=rows.device) for _ in range(2))
     with torch.no_grad():
         for draw in range(draws):
@@ -111,11 +119,14 @@ def evaluate_likelihood(
             for start in range(0, len(rows), batch_size):
                 part = slice(start, start + batch_size)
                 x0 = rows[part]
+                asked = plain if memory is None else partial(plain, memory=memory.rows(places[part]))
                 nelbo[draw, part], masked_ce[draw, part] = schedule_rows(
-                    denoiser, x0, corruption, bound, u[part], generator
+                    asked, x0, corruption, bound, u[part], generator
                 )
                 if exact_k:
-                    nelbo[draw, part] = exact_k_rows(denoiser, x0, corruption.schedule, u[part], generator)
+                    nelbo[draw, part] = exact_k_rows(
+                        asked, x0, corruption.schedule, u[part], denoiser.mask_id, generator
+                    )
                 progress(len(x0))
     estimate = Estimate.over_rows(nelbo.mean(0))
     seen = masked_ce.nanmean(0)
@@ -140,7 +151,7 @@ def even_spread(rows: int, draw: int, draws: int, generator: torch.Generator) ->
 
 
 def exact_k_rows(
-    denoiser: Denoiser, x0: Tokens, schedule: Schedule, u: Times, generator: torch.Generator
+    denoise: Denoise, x0: Tokens, schedule: Schedule, u: Times, mask_id: int, generator: torch.Generator
 ) -> Float[Tensor, " B"]:
     """Each row's bound, nats a token, from ceil(u L) masked tokens."""
     length = x0.shape[1]
@@ -149,16 +160,16 @@ def exact_k_rows(
     masked = order < k[:, None]
     # the network hears the time at which this share is masked
     t = schedule.inverse(1 - k / length)
-    denoised = denoiser(torch.where(masked, denoiser.mask_id, x0), t, select=masked)
+    denoised = denoise(torch.where(masked, mask_id, x0), t, select=masked)
     nll = -denoised.log_probs.gather(-1, x0[masked][:, None])[:, 0]
     return nll.new_zeros(len(k)).index_add(0, masked.nonzero()[:, 0], nll) / k
 
 
 def schedule_rows(
-    denoiser: Denoiser, x0: Tokens, corruption: Corruption, bound: Objective, t: Times, generator: torch.Generator
+    denoise: Denoise, x0: Tokens, corruption: Corruption, bound: Objective, t: Times, generator: torch.Generator
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """Each row's bound and mean cross-entropy at time t of the model's own noise; the latter NaN where nothing is masked."""
     corrupted = corruption.corrupt(x0, t, generator)
-    denoised = denoiser(corrupted.xt, t, select=corrupted.scored)
+    denoised = denoise(corrupted.xt, t, select=corrupted.scored)
     total = row_sum(token_nll(denoised, corrupted), corrupted)
     return bound(denoised, corrupted).row, total / corrupted.scored.sum(-1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unmask.backbones.lowrank import adapters
 from unmask.backbones.transformer import Transformer
-from unmask.config import RunConfig, read_config
+from unmask.config import RunConfig, build_network, read_config
 from unmask.names import nearest
 from unmask.text.tokenizer import Tokenizer
 
@@ -58,7 +58,7 @@ def load_native(folder: Path) -> Pretrained:
             raise ValueError(f"{folder} is not a whole model: {name} is missing")
     config, vocab_size, _ = read_model_config(folder)
     tokenizer = read_model_tokenizer(folder)
-    model = Transformer(config.model, vocab_size)
+    model = build_network(config, vocab_size)
     load_weights(model, read_tensors(folder / "model.safetensors"), folder)
     return Pretrained(model.eval(), tokenizer, config, folder)
 

@@ -24,7 +24,7 @@ from unmask.pretrained import (
 )
 from unmask.text.tokenizer import Tokenizer
 
-STATE_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors", "times.safetensors")
+STATE_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors", "learner.safetensors")
 
 
 @dataclass
@@ -53,7 +53,7 @@ def save_checkpoint(
     weights: dict[str, Tensor],
     averaged: dict[str, Tensor] | None,
     optimizers: list[Optimizer],
-    times: dict[str, Tensor],
+    learned: dict[str, Tensor],
 ) -> Path:
     """Write the checkpoint of a step, point `last` (and `best`, if it is) at it, and drop what nothing points at."""
     root = run / "checkpoints"
@@ -66,7 +66,7 @@ def save_checkpoint(
         if averaged is not None:
             write_tensors(weights, trainer / STATE_FILES[1])
         write_tensors(optimizer_tensors(optimizers), trainer / STATE_FILES[2])
-        write_tensors(times, trainer / STATE_FILES[3])
+        write_tensors(learned, trainer / STATE_FILES[3])
     point(root / "last", target)
     if state.best_step == state.step:
         point(root / "best", target)
@@ -78,7 +78,7 @@ def save_checkpoint(
 
 
 def load_trainer(folder: Path) -> tuple[TrainerState, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """State, raw weights, optimizer tensors and time-sampler tensors of a checkpoint.
+    """State, raw weights, optimizer tensors and what the learner keeps, of a checkpoint.
 
     Raises:
         ValueError: the folder was not written by training, or is damaged.
@@ -104,7 +104,7 @@ def find_checkpoint(folder: Path) -> Path:
 def check_resumable(source: Path, config: RunConfig) -> None:
     """Refuse a checkpoint of another model or optimizer, before anything is written."""
     saved, _, _ = read_model_config(source)
-    if saved.model != config.model:
+    if saved.model != config.model or saved.thought != config.thought:
         raise ValueError(f"{source} cannot be resumed: it has another model shape than the config")
     for name in ("corruption", "prediction", "begin"):
         old, new = getattr(saved.diffusion, name), getattr(config.diffusion, name)

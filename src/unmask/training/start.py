@@ -39,7 +39,8 @@ class Start:
         config = self.config
         model = build_model(config, tokenizer.vocab_size)
         if self.base is not None:
-            model.load_state_dict(self.base.model.state_dict())
+            # a plain model's thoughts are still to come
+            model.load_state_dict(self.base.model.state_dict(), strict=not config.thought.dims)
         if config.adapt.lora:
             add_low_rank(model, config.adapt.lora, tokenizer.mask_id, torch.Generator().manual_seed(config.train.seed))
         model.checkpointing = config.train.checkpointing

@@ -16,17 +16,11 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from unmask.backbones.precision import resolve_precision
+from unmask.backbones.thinking import ThoughtTransformer
 from unmask.backbones.transformer import show_only
-from unmask.config import (
-    RunConfig,
-    build_bound,
-    build_corruption,
-    build_data,
-    build_objective,
-    build_times,
-    build_training_denoiser,
-)
+from unmask.config import RunConfig, build_bound, build_data
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
+from unmask.evaluation.remembering import remember_segments
 from unmask.pretrained import (
     load_weights,
     named_weights,
@@ -34,7 +28,8 @@ from unmask.pretrained import (
     read_tensors,
     weights_file,
 )
-from unmask.text.batches import Batches, eval_blocks
+from unmask.text.batches import eval_blocks
+from unmask.text.segments import document_windows
 from unmask.text.shards import Progress
 from unmask.training.callbacks import Callback, MetricsFile
 from unmask.training.checkpoint import (
@@ -44,9 +39,11 @@ from unmask.training.checkpoint import (
     load_trainer,
     save_checkpoint,
 )
+from unmask.training.learning import Learner, Place, TextLearner
 from unmask.training.opening import opening
 from unmask.training.optim import build_optimizers, set_lr
 from unmask.training.runs import default_run
+from unmask.training.segments import SegmentLearner
 from unmask.training.signals import on_stop_signal
 from unmask.training.start import find_start
 from unmask.training.window import NOT_A_NUMBER, Window
@@ -117,14 +114,19 @@ class Trainer:
         if train.trackers:
             self.accelerator.init_trackers("unmask")
 
-        length = config.canvas
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.batches = Batches(self.data.train, train.batch_size, length, seed=train.seed, rank=rank, world=world)
-        self.val_rows = eval_blocks(self.data.val, length, train.eval_blocks).to(self.device)
-
         self.model = model = start.build(self.tokenizer, self.device)
         self.optimizers = build_optimizers(model, config.optim, self.device)
-        self.times = build_times(config.diffusion)
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        place = Place(self.device, rank, world, self._autocast, self._gather)
+        self.learner: Learner
+        if isinstance(model, ThoughtTransformer):
+            self.learner = SegmentLearner(config, model, self.data.train, self.tokenizer, place)
+            segments = config.thinking.segments
+            rows = -(-train.eval_blocks // segments)
+            self.val_rows = document_windows(self.data.val, config.canvas, segments, rows).to(self.device)
+        else:
+            self.learner = TextLearner(config, model, self.data.train, self.tokenizer, place)
+            self.val_rows = eval_blocks(self.data.val, config.canvas, train.eval_blocks).to(self.device)
         self.state = TrainerState()
         self.average: Average | None = None
         if start.checkpoint is not None:
@@ -133,13 +135,11 @@ class Trainer:
             self.average = Average(named_weights(model), train.ema)
         if self.accelerator.is_main_process:
             (out / "config.yaml").write_text(yaml.safe_dump(plain(config.to_dict()), sort_keys=False), "utf-8")
-        wrapped: Any = torch.compile(model, dynamic=True) if train.compile else model
+        network: Any = self.learner.network()
+        wrapped: Any = torch.compile(network, dynamic=True) if train.compile else network
         self.wrapped, *self.prepared = self.accelerator.prepare(wrapped, *self.optimizers)
-        mask_id, vocab_size = self.tokenizer.mask_id, self.tokenizer.vocab_size
-        self.denoiser = build_training_denoiser(config, self.wrapped, self.tokenizer)
-        self.corruption = build_corruption(config.diffusion, vocab_size, mask_id)
-        self.objective = build_objective(config.diffusion, mask_id)
-        self.bound = build_bound(config, self.wrapped, self.tokenizer)
+        self.learner.connect(self.wrapped)
+        self.bound = build_bound(config, model, self.tokenizer)
         self.stop = False
 
     def fit(self) -> TrainResult:
@@ -186,14 +186,10 @@ class Trainer:
         for micro in range(train.accumulate):
             index = step * train.accumulate + micro
             generator = self._generator(index)
-            x0 = self.batches.at(index).to(self.device, non_blocking=True)
-            t, importance = self.times.sample(len(x0), generator)
-            corrupted = self.corruption.corrupt(x0, t, generator, importance=importance)
             self._open_attention(generator)
             with self.accelerator.accumulate(self.wrapped):
-                with self._autocast():
-                    denoised = self.denoiser(corrupted.xt, t, select=corrupted.scored)
-                loss = self.objective(denoised, corrupted)
+                lesson = self.learner.lesson(index, generator, step)
+                loss = lesson.loss
                 self.accelerator.backward(loss.value)
                 if self.accelerator.sync_gradients and self.config.optim.clip:
                     norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.optim.clip)
@@ -202,7 +198,7 @@ class Trainer:
                     optimizer.step()
                     optimizer.zero_grad()
             show_only(self.model, None)
-            self.times.update(self._gather(t), self._gather(loss.row.detach()))
+            self.learner.after(step, lesson)
             for name, value in {"loss": loss.value.detach(), **loss.metrics}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
         if self.average is not None:
@@ -217,8 +213,8 @@ class Trainer:
             show_only(self.model, opening(self.config.model.length, share, generator, self.device))
 
     def _log(self, window: Window) -> None:
-        tokens = self.batches.rows * self.batches.length * self.config.train.accumulate * self.batches.world
-        metrics = window.means(tokens)
+        tokens = self.learner.tokens * self.config.train.accumulate * self.accelerator.num_processes
+        metrics = window.means(tokens) | self.learner.watch()
         metrics["lr_scale"] = self.config.optim.lr_scale(self.state.step - 1, self.config.train.steps)
         if self.data.train.bytes_per_token:
             metrics["bits_per_byte"] = metrics["nelbo"] / math.log(2) / self.data.train.bytes_per_token
@@ -228,15 +224,20 @@ class Trainer:
     def _evaluate(self) -> Likelihood:
         self.model.eval()
         with self._averaged(), self._autocast():
+            rows, memory = self.val_rows, None
+            if isinstance(self.model, ThoughtTransformer):
+                memory = remember_segments(self.model, rows, self.config.train.batch_size)
+                rows = rows.flatten(0, 1)
             likelihood = evaluate_likelihood(
                 self.bound.denoiser,
-                self.val_rows,
+                rows,
                 self.bound.corruption,
                 self.bound.objective,
                 exact_k=self.bound.exact_k,
                 bytes_per_token=self.data.val.bytes_per_token,
                 draws=2,
                 batch_size=self.config.train.batch_size,
+                memory=memory,
             )
         self._tell("evaluated", self.state.step, likelihood)
         self.accelerator.log({"val/nelbo": likelihood.nelbo.mean}, step=self.state.step)
@@ -260,6 +261,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not all(bool(weight.isfinite().all()) for weight in named_weights(self.model).values()):
             raise FloatingPointError(NOT_A_NUMBER.format("a weight"))
+        learned = self.learner.state_dict()
         if self.accelerator.is_main_process:
             folder = save_checkpoint(
                 self.out,
@@ -269,7 +271,7 @@ class Trainer:
                 weights=named_weights(self.model),
                 averaged=self.average.weights if self.average else None,
                 optimizers=self.optimizers,
-                times=self.times.state_dict(),
+                learned=learned,
             )
             self._tell("saved", self.state.step, folder)
         self.accelerator.wait_for_everyone()
@@ -278,13 +280,13 @@ class Trainer:
         _, _, fingerprint = read_model_config(source)
         if fingerprint != self.tokenizer.fingerprint():
             raise ValueError(f"{source} cannot be resumed: the data have another tokenizer than the checkpoint")
-        self.state, weights, optimizers, times = load_trainer(source)
+        self.state, weights, optimizers, learned = load_trainer(source)
         if self.config.train.ema:
             load_weights(self.model, read_tensors(weights_file(source)), source)
             self.average = Average(named_weights(self.model), self.config.train.ema)
         load_weights(self.model, weights, source)
         load_optimizers(self.optimizers, optimizers)
-        self.times.load_state_dict(times)
+        self.learner.load_state_dict(learned)
 
     def _generator(self, index: int) -> torch.Generator:
         key = np.random.SeedSequence((self.config.train.seed, index, self.accelerator.process_index))

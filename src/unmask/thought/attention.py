@@ -1,0 +1,96 @@
+"""The parts that read and write thoughts: attention over a few vectors, some of which may not be there."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class CrossAttention(nn.Module):
+    """Queries read a memory; queries and keys are RMS-normalised with learned gains.
+
+    Args:
+        width: D, of queries, memory and result.
+        heads: attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, width // heads
+        self.query_norm, self.key_norm = nn.RMSNorm(self.head_dim), nn.RMSNorm(self.head_dim)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B Q D"],
+        memory: Float[Tensor, "B M D"],
+        visible: Bool[Tensor, "B M"] | None = None,
+        bias: Float[Tensor, "*H Q M"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """Attend to what is visible (at least one vector of each row); `bias` is added to the attention's logits."""
+        query = self.query(x).unflatten(-1, (self.heads, self.head_dim))
+        key, value = self.key_value(memory).unflatten(-1, (2 * self.heads, self.head_dim)).chunk(2, -2)
+        # norms and products in float32, as in the text's own attention
+        low_precision = x.device.type == "cpu" and value.dtype == torch.bfloat16
+        value = value.float() if low_precision else value
+        query, key = (
+            norm(part.float()).to(value.dtype) for norm, part in ((self.query_norm, query), (self.key_norm, key))
+        )
+        mask = bias
+        if visible is not None:
+            mask = visible[:, None, None] if bias is None else bias.masked_fill(~visible[:, None, None], -torch.inf)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.to(value.dtype)
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).flatten(-2))
+
+
+class ThoughtMLP(nn.Module):
+    """width -> 4 width -> width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        """Each vector on its own."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class ThoughtBlock(nn.Module):
+    """Memory tokens attend to each other, then each changes on its own."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention_norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention = CrossAttention(width, heads)
+        self.mlp = ThoughtMLP(width)
+
+    def forward(self, x: Float[Tensor, "B M D"], visible: Bool[Tensor, "B M"] | None = None) -> Float[Tensor, "B M D"]:
+        """Those that are not visible change too, but nobody sees them."""
+        h = self.attention_norm(x)
+        x = x + self.attention(h, h, visible)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Reader(nn.Module):
+    """Text reads thoughts: x + attention, whose output projection is the gate, and shut (zero) at first.
+
+    So a model whose thoughts were never trained is the plain model, exactly. A gate that is a vector of scalars before a random
+    projection (Flamingo, Alayrac et al., 2022) opens too, but hundreds of steps later (docs/thoughts.md).
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width)
+        self.attention = CrossAttention(width, heads)
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], memory: Float[Tensor, "B M D"], visible: Bool[Tensor, "B M"]
+    ) -> Float[Tensor, "B L D"]:
+        """What is added to x."""
+        return self.attention(self.norm(x), memory, visible)
