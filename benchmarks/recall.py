@@ -30,7 +30,7 @@ KEYS, VALUES, NOISE = string.ascii_lowercase[:16], string.ascii_uppercase[:16], 
 FACTS, LENGTH = 4, 8
 
 
-def document(generator: torch.Generator, asks: int = 2) -> str:
+def document(generator: torch.Generator, asks: int = 6) -> str:
     """Facts, noise, and `asks` segments of questions with their answers."""
     keys = torch.randperm(16, generator=generator)[:FACTS].tolist()
     values = torch.randint(16, (FACTS,), generator=generator).tolist()
@@ -52,7 +52,7 @@ def settings(source: Path, seed: int, steps: int, changes: dict[str, dict[str, A
     values: dict[str, dict[str, Any]] = {
         "data": {"source": str(source), "tokenizer": "char", "val_fraction": 0.02},
         "model": {"layers": 3, "width": 64, "heads": 4, "length": LENGTH, "neighbours": 1},
-        "thought": {"dims": [8, 32], "slots": 4, "every": 1},
+        "thought": {"dims": [4, 64], "slots": 8, "every": 1, "layers": 0},
         "thinking": {
             "segments": 4,
             "present": 0.5,

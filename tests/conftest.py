@@ -1,5 +1,6 @@
 """Shared fixtures; shapes in signatures are checked at run time in every test."""
 
+import json
 import os
 from pathlib import Path
 
@@ -75,3 +76,18 @@ def mender(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["model"] |= {"layers": 2, "width": 64, "length": 48}
     config["diffusion"] |= {"corruption": "repair", "objective": "repair"}
     return train(read_config(config), root / "run").run
+
+
+@pytest.fixture(scope="session")
+def thoughtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a tiny model with thoughts, trained to repair too."""
+    from unmask.training.trainer import train
+
+    root = tmp_path_factory.mktemp("thoughtful")
+    corpus = root / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": TEXT[i:] + TEXT * 6}) + "\n" for i in range(12)))
+    values = tiny_config(corpus, steps=120, eval_every=120, save_every=120, batch_size=8).to_dict()
+    values["thought"] |= {"dims": [4, 4, 2], "slots": 3, "every": 1}
+    values["thinking"] |= {"segments": 2, "ramp": 20}
+    values["diffusion"] |= {"corruption": "repair", "objective": "repair"}
+    return train(read_config(values), root / "run").run

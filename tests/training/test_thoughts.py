@@ -95,7 +95,9 @@ def test_stacks_are_carried_from_batch_to_batch_and_forgotten_at_a_documents_end
 
 def test_gradients_flow_back_through_the_segments_of_a_batch_and_no_further(documents: Path, tmp_path: Path) -> None:
     values = thinking_config(documents).to_dict()
-    values["thinking"] |= dict.fromkeys(("present", "thought", "coherence", "alignment", "consistency", "diversity"), 0.0)
+    values["thinking"] |= dict.fromkeys(
+        ("present", "thought", "coherence", "alignment", "consistency", "diversity"), 0.0
+    )
     trainer = Trainer(read_config(values), tmp_path / "run")
     learner = learner_of(trainer)
     assert learner.teacher is None

@@ -308,5 +308,6 @@ def initialize(model: Transformer, generator: torch.Generator) -> None:
         if ends_branch or name == "head.weight":
             nn.init.zeros_(parameter)
         else:
-            std = 0.02 if is_table else parameter.shape[1] ** -0.5
+            # a neighbour must weigh about as much as the position itself: with 0.1, binding stalls all the same
+            std = 0.02 if is_table else 0.5 if name == "neighbours.weight" else parameter.shape[1] ** -0.5
             nn.init.normal_(parameter, 0.0, std, generator=generator)

@@ -14,6 +14,7 @@ COMMANDS = {
     "fill": "fill the holes of a text",
     "edit": "rewrite parts of a text",
     "repair": "find what is wrong in a text, and mend it",
+    "thoughts": "remember, go on, blend and steer: a model with thoughts",
     "score": "how likely a text is, or what fills its holes",
     "evaluate": "bound the likelihood of held-out text, and judge samples",
     "bench": "compare sampling rules: quality against forward passes",

@@ -36,4 +36,6 @@ class Recalling:
     def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
         """Log p(x_0 | x_t) at `select`, given the memory."""
         everyone = torch.zeros(len(xt), dtype=torch.long, device=xt.device)
-        return cast(Callable[..., Denoised], self.denoiser)(xt, t, lengths=lengths, select=select, memory=self.memory.rows(everyone))
+        return cast(Callable[..., Denoised], self.denoiser)(
+            xt, t, lengths=lengths, select=select, memory=self.memory.rows(everyone)
+        )

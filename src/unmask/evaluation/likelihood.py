@@ -7,7 +7,7 @@ cross-entropy of the k masked tokens (exact-k: LLaDA's estimator).
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -58,6 +58,7 @@ class Likelihood:
         perplexity_bound: exp(nelbo), a token.
         masked_ce: seed 003's mean cross-entropy over masked tokens, nats. Not a bound.
         rows, length, draws: the blocks of text, their tokens, and how often each was corrupted.
+        per_row: each block's bound, nats a token; not part of `to_dict`.
     """
 
     nelbo: Estimate
@@ -67,10 +68,11 @@ class Likelihood:
     rows: int
     length: int
     draws: int
+    per_row: Float[Tensor, " B"] = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; an interval that one row cannot give is None."""
-        return finite(asdict(self))
+        return finite({name: value for name, value in asdict(self).items() if name != "per_row"})
 
 
 def finite(value: Any) -> Any:
@@ -138,6 +140,7 @@ def evaluate_likelihood(
         rows=len(rows),
         length=rows.shape[1],
         draws=draws,
+        per_row=nelbo.mean(0),
     )
 
 

@@ -21,10 +21,11 @@ def on_sphere(thought: Float[Tensor, "B M F"]) -> Float[Tensor, "B M F"]:
 
 
 class ThoughtDecoder(nn.Module):
-    """Attention pooling of the final states into memory tokens, compressed to the thought's dims.
+    """The final states pooled into memory tokens, compressed to the thought's dims.
 
-    Half of the heads prefer a memory token's own part of the text (the first token the beginning, the last the end) by a
-    learned sharpness; the others look everywhere alike.
+    A memory token starts from its own part of the text (the first token from the beginning, the last from the end), averaged with
+    a learned sharpness, and adds what it finds by attention over all of it. Attention alone is not enough: through its two
+    projections more, keys are not bound to their values in a thousand steps (docs/thoughts.md).
 
     Args:
         config: the thoughts.
@@ -35,10 +36,10 @@ class ThoughtDecoder(nn.Module):
     def __init__(self, config: ThoughtConfig, width: int, heads: int) -> None:
         super().__init__()
         self.config = config
-        self.queries = nn.Parameter(torch.zeros(config.tokens, width))
-        self.pooling = CrossAttention(width, heads)
-        self.sharpness = nn.Parameter(OWN_PART * (torch.arange(heads) < (heads + 1) // 2).float())
-        self.mlp_norm = nn.RMSNorm(width)
+        self.who = nn.Parameter(torch.zeros(config.tokens, width))
+        self.sharpness = nn.Parameter(torch.tensor(OWN_PART))
+        self.attention_norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention = CrossAttention(width, heads)
         self.mlp = ThoughtMLP(width)
         self.norm = nn.RMSNorm(width)
         self.compress = nn.Linear(width, config.features, bias=False)
@@ -48,17 +49,21 @@ class ThoughtDecoder(nn.Module):
         self, states: Float[Tensor, "B L D"], visible: Bool[Tensor, "B L"] | None = None
     ) -> Float[Tensor, "B M D"]:
         """Memory tokens, not yet compressed; positions that are not visible are padding."""
+        x = self._own_parts(states, visible) @ states.float() + self.who
+        x = x + self.attention(self.attention_norm(x), states, visible)
+        return x + self.mlp(self.mlp_norm(x))
+
+    def _own_parts(self, states: Float[Tensor, "B L D"], visible: Bool[Tensor, "B L"] | None) -> Float[Tensor, "B M L"]:
+        """How much of each position a memory token starts from; distances are in units of its part of the text."""
         rows, length = states.shape[:2]
         count = self.config.tokens
-        place = torch.arange(length, device=states.device)
+        place, part = (torch.arange(size, device=states.device) + 0.5 for size in (length, count))
         lengths = torch.full((rows,), length, device=states.device) if visible is None else visible.sum(-1)
-        # distances in units of a memory token's own part
-        part = (place + 0.5) / lengths.clamp(min=1)[:, None] * count
-        away = part[:, None] - (torch.arange(count, device=states.device) + 0.5)[:, None]
-        bias = -self.sharpness[:, None, None] * away.square()[:, None]
-        x = self.queries.expand(rows, -1, -1)
-        x = x + self.pooling(x, states, visible, bias)
-        return x + self.mlp(self.mlp_norm(x))
+        away = place / lengths.clamp(min=1)[:, None, None] * count - part[:, None]
+        weight = -self.sharpness * away.square()
+        if visible is not None:
+            weight = weight.masked_fill(~visible[:, None], -torch.inf)
+        return weight.softmax(-1)
 
     def forward(self, pooled: Float[Tensor, "B M D"], stack: ThoughtStack) -> Float[Tensor, "B *D"]:
         """The thought to push: what was pooled, gated with the newest thought that there is."""

@@ -40,7 +40,7 @@ def save_session(session: Session, file: Path) -> None:
     metadata = {"format": FORMAT, "model": session.model, "notes": json.dumps(session.notes)}
     partial = file.with_name(f".{file.name}.partial")
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, partial, metadata)
         os.replace(partial, file)
     except SafetensorError as error:
         raise OSError(f"{file} could not be written: {error}") from None

@@ -1,5 +1,6 @@
 """The stack of thoughts: a ring buffer of the last S thoughts of each row, without a loop over slots or rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,6 +44,16 @@ class ThoughtStack:
             )
         nothing = torch.zeros(rows, dtype=torch.long, device=device)
         return ThoughtStack(torch.zeros(rows, slots, *dims, device=device, dtype=dtype), nothing, nothing)
+
+    @staticmethod
+    def side_by_side(stacks: "Sequence[ThoughtStack]") -> "ThoughtStack":
+        """K stacks of B rows as one of B K rows: each row's K one after the other."""
+        return ThoughtStack(
+            *(
+                torch.stack([getattr(one, name) for one in stacks], 1).flatten(0, 1)
+                for name in ("data", "head", "count")
+            )
+        )
 
     @property
     def slots(self) -> int:

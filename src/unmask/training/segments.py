@@ -88,12 +88,7 @@ class SegmentPass(nn.Module):
             stacks.append(stack)
             written.append(model.write(segment, stack))
             stack = stack.push(written[-1])
-        before = ThoughtStack(
-            *(
-                torch.stack([getattr(one, name) for one in stacks], 1).flatten(0, 1)
-                for name in ("data", "head", "count")
-            )
-        )
+        before = ThoughtStack.side_by_side(stacks)
         thoughts, clean = torch.stack(written, 1).flatten(0, 1), segments.flatten(0, 1)
         noise = generator.initial_seed()
         own = add_noise(thoughts, thought_t, torch.Generator(clean.device).manual_seed(noise)).noisy
