@@ -13,6 +13,9 @@ from unmask.config import RunConfig, read_config
 from unmask.recipes import recipe_names, recipe_values
 from unmask.training.trainer import train
 
+# half a billion parameters: a test builds them without memory (tests/backbones/test_thinking.py)
+TOO_LARGE = ("thought-500m",)
+NAMES = [name for name in recipe_names() if name not in TOO_LARGE]
 RECORD = Path(__file__).parent / "golden.json"
 STEPS = 20
 
@@ -39,7 +42,7 @@ def losses(name: str, out: Path, steps: int = STEPS) -> list[float]:
     return [row["loss"] for row in rows if row["phase"] == "train"]
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_losses_are_the_ones_on_record(name: str, tmp_path: Path) -> None:
     expected = json.loads(RECORD.read_text())[name]
     found = losses(name, tmp_path / "run")
@@ -52,5 +55,5 @@ if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        record = {name: losses(name, Path(folder) / name) for name in recipe_names()}
+        record = {name: losses(name, Path(folder) / name) for name in NAMES}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,5 +1,6 @@
 """Training over segments: what is carried, what is learned, what is resumed."""
 
+import io
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from unmask.config import RunConfig, read_config
 from unmask.diffusion.corruption import Corrupted
 from unmask.diffusion.denoiser import Denoised
 from unmask.pretrained import load_pretrained
-from unmask.training.callbacks import Callback
+from unmask.training.callbacks import Callback, ProgressBar
 from unmask.training.segments import SegmentLearner
 from unmask.training.trainer import Trainer, train
 
@@ -165,3 +166,16 @@ def test_it_is_resumed_only_with_the_same_thoughts(documents: Path, tmp_path: Pa
     values["thought"] |= {"slots": 4}
     with pytest.raises(ValueError, match="another model shape"):
         Trainer(read_config(values), tmp_path / "run", resume="auto")
+
+
+def test_a_collapse_is_warned_of_once_and_not_at_the_beginning() -> None:
+    out = io.StringIO()
+    bar = ProgressBar(out, plain_every=1e9)
+    line = {"loss": 1.0, "nelbo": 1.0, "tokens_per_second": 1.0, "seconds_per_step": 1.0}
+    bar.started(0, 1000, {})
+    bar.logged(10, line | {"thought_rank": 1.0, "thought_spread": 0.0})
+    bar.logged(200, line | {"thought_rank": 6.0, "thought_spread": 0.5})
+    assert "collapsing" not in out.getvalue()
+    bar.logged(210, line | {"thought_rank": 1.2, "thought_spread": 0.5})
+    bar.logged(220, line | {"thought_rank": 1.1, "thought_spread": 0.5})
+    assert out.getvalue().count("thoughts are collapsing (thought_rank 1.20): raise thinking.diversity") == 1

@@ -85,11 +85,12 @@ class ThoughtStack:
         """
         if tuple(thought.shape[1:]) != self.dims:
             raise ValueError(f"a thought of {tuple(thought.shape[1:])} does not fit a stack of {self.dims}")
-        written = torch.arange(self.slots, device=self.head.device) == self.head[:, None]
+        place = torch.arange(len(self.head), device=self.head.device), self.head
+        new = thought.to(self.data.dtype)
         if rows is not None:
-            written = written & rows[:, None]
+            new = torch.where(rows.view(-1, *[1] * len(self.dims)), new, self.data[place])
         # not in place: gradients flow back through the pushes
-        data = torch.where(self._wide(written), thought.to(self.data.dtype)[:, None], self.data)
+        data = self.data.index_put(place, new)
         step = torch.ones_like(self.head) if rows is None else rows.long()
         return ThoughtStack(data, (self.head + step) % self.slots, (self.count + step).clamp(max=self.slots))
 

@@ -65,6 +65,18 @@ class MetricsFile(Callback):
             file.write(json.dumps(row) + "\n")
 
 
+WATCHED_FROM = 100
+COLLAPSED = {"thought_rank": 1.5, "thought_spread": 0.05}
+
+
+def collapse(metrics: dict[str, float]) -> str | None:
+    """What to say when thoughts have become one: they differ in hardly a direction, or by hardly anything."""
+    low = [f"{name} {metrics[name]:.2f}" for name, least in COLLAPSED.items() if metrics.get(name, least) < least]
+    if not low:
+        return None
+    return f"thoughts are collapsing ({', '.join(low)}): raise thinking.diversity, or lower thinking.consistency"
+
+
 class ProgressBar(Callback):
     """Loss, bound in bits a byte, tokens a second and time left; plain lines where there is no terminal."""
 
@@ -73,6 +85,7 @@ class ProgressBar(Callback):
         self.plain_every = plain_every
         self.last_line = 0.0
         self.steps = 0
+        self.warned = False
         self.progress: Progress | None = None
         self.task = TaskID(0)
 
@@ -101,6 +114,10 @@ class ProgressBar(Callback):
             if "bits_per_byte" in metrics
             else f"{metrics['nelbo']:.3f} nats"
         )
+        warning = None if self.warned or step < WATCHED_FROM else collapse(metrics)
+        if warning:
+            self.warned = True
+            self.console.print(f"step {step}: {warning}")
         numbers = f"loss {metrics['loss']:.3f}  bound {bound}  {metrics['tokens_per_second']:,.0f} tokens/s"
         if self.progress is not None:
             self.progress.update(self.task, completed=step, numbers=numbers)
