@@ -158,3 +158,25 @@ def test_char_11m_is_seed_003s_first_model() -> None:
     table = table_of("char-11m", 66)
     assert table["embedding"] == table["head"] == 66 * 384
     assert round(table["total"] / 1e6) == 11
+
+
+def test_neighbours_are_mixed_in_within_the_row_only() -> None:
+    model = random_model(neighbours=1, layers=1)
+    weight = model.neighbours.weight.detach()
+    x = torch.randn(2, 5, 32)
+    out = model.neighbours(x)
+    expected = x[:, 2] + weight[0] * x[:, 1] + weight[1] * x[:, 2] + weight[2] * x[:, 3]
+    assert torch.allclose(out[:, 2], expected, atol=1e-6)
+    assert torch.allclose(out[:, 0], x[:, 0] + weight[1] * x[:, 0] + weight[2] * x[:, 1], atol=1e-6)
+    tokens = torch.randint(0, 12, (2, 16), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([16, 7])
+    together = model(tokens, torch.rand(2), lengths=lengths)
+    alone = model(tokens[1:, :7], torch.rand(1))
+    assert torch.allclose(together[1, :7], alone[0], atol=1e-5)
+
+
+def test_neighbours_are_not_for_models_that_may_not_see_what_follows() -> None:
+    with pytest.raises(ValueError, match="neighbours is for bidirectional"):
+        TransformerConfig(attention="causal", neighbours=1)
+    with pytest.raises(ValueError, match="neighbours must be 0 or more"):
+        TransformerConfig(neighbours=-1)
