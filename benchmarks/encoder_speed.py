@@ -99,12 +99,12 @@ class Forgetful:
         return Denoised(everywhere[select.flatten()], select)
 
 
-def reuse(rounds: int, factor: int, length: int = 64) -> None:
+def reuse(rounds: int, factor: int, rows: int, length: int = 64) -> None:
     """MDLM's ancestral sampler at `factor` times as many steps as tokens: most steps reveal nothing."""
     pipe = Pipeline.from_pretrained("shakespeare", "cpu")
     denoiser = pipe.denoiser
     assert isinstance(denoiser, Subs)
-    canvas = torch.full((1, length), pipe.tokenizer.mask_id)
+    canvas = torch.full((rows, length), pipe.tokenizer.mask_id)
     passes: dict[str, int] = {}
     texts: dict[str, Tensor] = {}
 
@@ -114,22 +114,21 @@ def reuse(rounds: int, factor: int, length: int = 64) -> None:
             which,
             canvas,
             sampler,
-            steps=torch.tensor([factor * length]),
-            seeds=torch.tensor([7]),
-            controls=Controls.join([Settings({}, pipe.tokenizer).controls]),
+            steps=torch.full((rows,), factor * length),
+            seeds=torch.arange(rows),
+            controls=Controls.join([Settings({}, pipe.tokenizer).controls] * rows),
         )
         for frame in frames:
             last = frame
-        passes[name], texts[name] = int(last.nfe[0]), last.tokens
+        passes[name], texts[name] = int(last.nfe.sum()), last.tokens
 
     sample("again", Forgetful(denoiser))
     sample("kept", denoiser)
     assert texts["again"].equal(texts["kept"]), "the text must be the same"
-    print(
-        f"{factor}L steps: {passes['again']} forward passes -> {passes['kept']}, {passes['again'] / passes['kept']:.2f}x fewer"
-    )
+    fewer = passes["again"] / passes["kept"]
+    print(f"{rows} texts, {factor}L steps: {passes['again']} forward passes -> {passes['kept']}, {fewer:.2f}x fewer")
     compare(
-        f"{factor}L steps, the same text",
+        f"{rows} texts, {factor}L steps, the same text",
         lambda: sample("again", Forgetful(denoiser)),
         lambda: sample("kept", denoiser),
         rounds,
@@ -143,8 +142,9 @@ def main() -> None:
     encoder(arguments.rounds, rows=1, dims=(8, 8, 4), slots=8, width=256)
     encoder(arguments.rounds, rows=32, dims=(8, 8, 4), slots=8, width=256)
     encoder(arguments.rounds, rows=4, dims=(32, 32, 16), slots=8, width=256)
-    for factor in (2, 3, 4):
-        reuse(arguments.rounds, factor)
+    for rows in (1, 16):
+        for factor in (2, 3, 4):
+            reuse(arguments.rounds, factor, rows)
 
 
 if __name__ == "__main__":

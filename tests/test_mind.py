@@ -53,6 +53,14 @@ def test_a_session_goes_on_where_it_was(mind: Mind, thoughtful: Path, tmp_path: 
     assert later.stack.data.equal(mind.stack.data)
 
 
+def test_texts_longer_than_a_segment_come_piece_by_piece(mind: Mind) -> None:
+    pieces = list(mind.stream("To be", tokens=40, seed=1))
+    assert [len(piece) for piece in pieces] == [11, 16, 13]
+    assert Mind(mind.plain).write("To be", tokens=40, seed=1) == "".join(pieces)
+    assert int(mind.stack.count[0]) == 2
+    assert len(mind.tail) == 13
+
+
 def test_another_models_session_is_refused(mind: Mind, tmp_path: Path) -> None:
     file = tmp_path / "mind.safetensors"
     mind.save(file)
@@ -108,6 +116,10 @@ def test_hypotheses_are_ranked_by_their_bounds(mind: Mind) -> None:
     bounds = [generation.bound for generation, _ in found]
     assert bounds == sorted(bounds)
     assert len({generation.text for generation, _ in found}) > 1
+    # a judge's opinion is taken instead
+    judged = mind.hypotheses("To", thoughts=3, length=12, steps=3, judge=lambda texts: [float(texts[0].count("t"))])
+    counts = [generation.text.count("t") for generation, _ in judged]
+    assert counts == sorted(counts)
 
 
 def test_what_cannot_be_is_refused(mind: Mind, trained: Path) -> None:

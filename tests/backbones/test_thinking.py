@@ -11,7 +11,9 @@ from unmask.backbones.thinking import ThoughtTransformer
 from unmask.backbones.transformer import TransformerConfig, initialize
 from unmask.config import build_network
 from unmask.recipes import load_recipe
+from unmask.thought.attention import turned
 from unmask.thought.config import ThoughtConfig
+from unmask.thought.memory import Memory
 from unmask.thought.stack import ThoughtStack
 
 THOUGHT = ThoughtConfig(dims=(4, 3, 2), slots=3)
@@ -72,6 +74,31 @@ def test_thoughts_are_known_by_age_not_by_place() -> None:
     thoughts, _ = stack.ordered()
     swapped = ThoughtStack(thoughts.flip(1), torch.zeros(3, dtype=torch.long), stack.count)
     assert (first - model(tokens(), t, memory=model.remember(swapped))).abs().max() > 1e-3
+
+
+def test_the_past_stands_where_it_stood() -> None:
+    model = thinker()
+    memory = model.remember(filled(pushes=2), torch.zeros(3, 4, 3, 2))
+    assert memory.places is not None
+    # nothing, the present thought over the 16 tokens at hand, then the ring: the first pushed is one segment further back
+    assert memory.places[0, 0] == 0
+    assert memory.places[0, 1:5].tolist() == [2, 6, 10, 14]
+    assert memory.places[0, 5:9].tolist() == [-30, -26, -22, -18]
+    assert memory.places[0, 9:13].tolist() == [-14, -10, -6, -2]
+    # and the distance counts: the same memory elsewhere says something else
+    t = torch.rand(3)
+    moved = Memory(memory.tokens, memory.visible, memory.places - 5)
+    assert (model(tokens(), t, memory=memory) - model(tokens(), t, memory=moved)).abs().max() > 1e-3
+
+
+def test_turning_is_by_distance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 1, 1, 1, 8, generator=generator)
+    near, far = (
+        (turned(x, torch.tensor([[place]])) * turned(y, torch.tensor([[place - 3.0]]))).sum() for place in (0.0, 40.0)
+    )
+    assert torch.allclose(near, far, atol=1e-4)
+    assert torch.allclose(turned(x, torch.zeros(1, 1)), x)
 
 
 def test_what_is_not_valid_is_not_seen() -> None:

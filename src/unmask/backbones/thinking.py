@@ -43,7 +43,7 @@ class ThoughtTransformer(Transformer):
         heads = thought.heads or config.heads
         if config.width % heads:
             raise ValueError(f"model.width {config.width} must be a multiple of thought.heads {heads}")
-        self.encoder = ThoughtEncoder(thought, config.width, heads)
+        self.encoder = ThoughtEncoder(thought, config.width, heads, config.length)
         self.decoder = ThoughtDecoder(thought, config.width, heads)
         self.denoiser = ThoughtDenoiser(thought, config.width, heads)
         self.aligner = Aligner(thought, config.width)

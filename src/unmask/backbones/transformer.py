@@ -159,8 +159,8 @@ class Block(nn.Module):
     def _read(self, reader: Reader, x: Tensor, memory: Memory, packing: Packing | None) -> Tensor:
         """What thoughts say to each position."""
         if packing is None:
-            return reader(x, memory.tokens, memory.visible)
-        return packing.gather(reader(packing.spread(x), memory.tokens, memory.visible))
+            return reader(x, memory)
+        return packing.gather(reader(packing.spread(x), memory))
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout on a branch."""

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import track
+
 from unmask.cli.evaluate import find_held_out
 from unmask.cli.options import MODEL_HELP, Parser, add_sampling, note, print_json, sampling_options
 from unmask.pipeline.mind import Mind, toward_thought
@@ -77,7 +80,10 @@ def read(arguments: Namespace) -> int:
         raise ValueError("name the file for the thoughts with --session")
     mind = opened(arguments)
     for document in Corpus(source):
-        mind.read(document)
+        tokens = mind.plain.tokenizer.encode(document)
+        pieces = range(0, len(tokens), mind.segment)
+        for start in track(pieces, "reading", console=Console(stderr=True), transient=True):
+            mind.read_tokens(tokens[start : start + mind.segment])
     mind.save(arguments.session)
     return told(arguments, mind, "")
 
@@ -88,10 +94,19 @@ def write(arguments: Namespace) -> int:
     if arguments.session is not None and not arguments.session.exists():
         raise ValueError(f"there is no session file {str(arguments.session)!r}: make one with unmask thoughts read")
     mind = opened(arguments)
-    text = mind.write(prompt, tokens=arguments.tokens, **sampling_options(arguments))
+    text = prompt
+    pieces = mind.stream(prompt, tokens=arguments.tokens, **sampling_options(arguments))
+    if not arguments.json:
+        print(prompt, end="", flush=True)
+    for piece in pieces:
+        text += piece
+        if not arguments.json:
+            print(piece, end="", flush=True)
+    if not arguments.json:
+        print()
     if arguments.session is not None:
         mind.save(arguments.session)
-    return told(arguments, mind, prompt + text)
+    return told(arguments, mind, text)
 
 
 def told(arguments: Namespace, mind: Mind, text: str) -> int:
@@ -100,8 +115,6 @@ def told(arguments: Namespace, mind: Mind, text: str) -> int:
     if arguments.json:
         print_json(found)
         return 0
-    if text:
-        print(text)
     note(f"{found['thoughts']} of {found['slots']} thoughts, and {found['tail']} tokens that are not a thought yet")
     return 0
 

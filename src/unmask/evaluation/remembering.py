@@ -36,7 +36,7 @@ def encode(model: ThoughtTransformer, stacks: ThoughtStack, batch_size: int = 32
     """The memory of each row's stack."""
     index = torch.arange(len(stacks.head), device=stacks.head.device)
     parts = [model.remember(rows_of(stacks, rows)) for rows in index.split(batch_size)]
-    return Memory(torch.cat([part.tokens for part in parts]), torch.cat([part.visible for part in parts]))
+    return Memory.join(parts)
 
 
 def remember_segments(model: ThoughtTransformer, segments: Int[Tensor, "N K L"], batch_size: int = 32) -> Memory:

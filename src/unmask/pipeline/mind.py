@@ -1,7 +1,7 @@
 """A model that remembers what it has read and written, in thoughts."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -128,25 +128,33 @@ class Mind:
         Raises:
             ValueError: fewer than one token, or an option out of range.
         """
+        return "".join(self.stream(prompt, tokens=tokens, **options))
+
+    def stream(self, prompt: str = "", *, tokens: int = 64, **options: Unpack[SamplingOptions]) -> Iterator[str]:
+        """`write`, piece by piece."""
         if whole(tokens, "tokens") < 1:
             raise ValueError(f"tokens must be at least 1, not {tokens}")
         if options.get("num_samples", 1) != 1:
             raise ValueError("a mind goes on with one text: leave num_samples at 1")
         self.read(prompt)
+        tokenizer, seed = self.plain.tokenizer, options.get("seed", 0)
         written: list[int] = []
-        seed = options.get("seed", 0)
+        shown = ""
         while len(written) < tokens:
             size = min(tokens - len(written), self.segment - len(self.tail))
             given = len(self.tail)
-            layout = Layout([[*self.tail, *[self.plain.tokenizer.mask_id] * size]], [[(given, size)]])
+            layout = Layout([[*self.tail, *[tokenizer.mask_id] * size]], [[(given, size)]])
             some = SamplingOptions(seed=seed + len(written))
             (found,) = self.pipe.batch([Request(layout, options | some)])[0]
             new = found.tokens[given:]
             written += new
             self.read_tokens(new)
+            # a character may lie in several tokens: what was shown stays, what is new is added
+            text = tokenizer.decode(written)
+            yield text[len(shown) :]
+            shown = text
             if found.finish != "length" or not new:
                 break
-        return self.plain.tokenizer.decode(written)
 
     def imagine(
         self,
@@ -205,9 +213,17 @@ class Mind:
         *,
         thoughts: int = 4,
         length: int | None = None,
+        judge: Callable[[Sequence[str]], list[float]] | None = None,
         **options: Unpack[SamplingOptions],
     ) -> list[tuple[Generation, Tensor]]:
-        """Texts from several imagined thoughts, the likeliest (by the bound given the stack alone) first.
+        """Texts from several imagined thoughts, the likeliest first: by the bound given the stack alone, or by a judge.
+
+        Args:
+            prompt: how each text begins.
+            thoughts: how many.
+            length: of the canvas, in tokens.
+            judge: texts -> nats a token of each, such as `unmask.evaluation.judge.load_judge` gives.
+            options: as everywhere; thought i and its text use seed + i.
 
         Raises:
             ValueError: fewer than one thought, or an option out of range.
@@ -221,7 +237,7 @@ class Mind:
             thought = self.imagine(seed=seed + number)[-1].clean
             some = SamplingOptions(seed=seed + number)
             text = self.about(thought).pipe.generate(prompt, length=length, **(options | some))[0]
-            nats = plain.score(text.text).per_token
+            nats = plain.score(text.text).per_token if judge is None else judge([text.text])[0]
             found.append((nats, replace(text, bound=nats), thought))
         found.sort(key=lambda item: item[0])
         return [(text, thought) for _, text, thought in found]

@@ -5,6 +5,20 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from unmask.thought.memory import Memory
+
+BASE = 10_000.0
+
+
+def turned(x: Float[Tensor, "B Q H K"], places: Float[Tensor, "#B Q"]) -> Float[Tensor, "B Q H K"]:
+    """RoPE at any places (Su et al., 2021), so that a product knows how far apart they are."""
+    half = x.shape[-1] // 2
+    frequency = BASE ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angle = (places[..., None] * frequency)[:, :, None]
+    first, second = x[..., :half], x[..., half : 2 * half]
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, x[..., 2 * half :]], -1)
+
 
 class CrossAttention(nn.Module):
     """Queries read a memory; queries and keys are RMS-normalised with learned gains.
@@ -27,9 +41,9 @@ class CrossAttention(nn.Module):
         x: Float[Tensor, "B Q D"],
         memory: Float[Tensor, "B M D"],
         visible: Bool[Tensor, "B M"] | None = None,
-        bias: Float[Tensor, "*H Q M"] | None = None,
+        places: tuple[Float[Tensor, "#B Q"], Float[Tensor, "B M"]] | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        """Attend to what is visible (at least one vector of each row); `bias` is added to the attention's logits."""
+        """Attend to what is visible (at least one vector of each row); with `places` the distance counts too."""
         query = self.query(x).unflatten(-1, (self.heads, self.head_dim))
         key, value = self.key_value(memory).unflatten(-1, (2 * self.heads, self.head_dim)).chunk(2, -2)
         # norms and products in float32, as in the text's own attention
@@ -38,11 +52,10 @@ class CrossAttention(nn.Module):
         query, key = (
             norm(part.float()).to(value.dtype) for norm, part in ((self.query_norm, query), (self.key_norm, key))
         )
-        mask = bias
-        if visible is not None:
-            mask = visible[:, None, None] if bias is None else bias.masked_fill(~visible[:, None, None], -torch.inf)
-        if mask is not None and mask.dtype != torch.bool:
-            mask = mask.to(value.dtype)
+        if places is not None:
+            query, key = turned(query.float(), places[0]), turned(key.float(), places[1])
+            query, key = query.to(value.dtype), key.to(value.dtype)
+        mask = None if visible is None else visible[:, None, None]
         query, key, value = (part.transpose(1, 2) for part in (query, key, value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out(mixed.transpose(1, 2).flatten(-2))
@@ -89,8 +102,10 @@ class Reader(nn.Module):
         self.norm = nn.RMSNorm(width)
         self.attention = CrossAttention(width, heads)
 
-    def forward(
-        self, x: Float[Tensor, "B L D"], memory: Float[Tensor, "B M D"], visible: Bool[Tensor, "B M"]
-    ) -> Float[Tensor, "B L D"]:
+    def forward(self, x: Float[Tensor, "B L D"], memory: Memory) -> Float[Tensor, "B L D"]:
         """What is added to x."""
-        return self.attention(self.norm(x), memory, visible)
+        places = None
+        if memory.places is not None:
+            here = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)[None]
+            places = here, memory.places
+        return self.attention(self.norm(x), memory.tokens, memory.visible, places)

@@ -34,11 +34,13 @@ class ThoughtEncoder(nn.Module):
         config: the thoughts.
         width: D of the text model.
         heads: attention heads.
+        length: L, tokens of a segment: a memory token stands where its part of the text stood, so that the text that is being
+            written sees the past at its distance.
     """
 
-    def __init__(self, config: ThoughtConfig, width: int, heads: int) -> None:
+    def __init__(self, config: ThoughtConfig, width: int, heads: int, length: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.length = config, length
         self.lift = nn.Linear(config.features, width, bias=False)
         self.who = nn.Parameter(torch.zeros(config.tokens, width))
         # the last age is that of a thought which is being had
@@ -75,21 +77,25 @@ class ThoughtEncoder(nn.Module):
         x = self._lifted(stack.data.flatten(3)) + self.age[stack.age][:, :, None]
         x = x.flatten(1, 2)
         visible = stack.valid.repeat_interleave(config.tokens, 1)
+        part = (torch.arange(config.tokens, device=x.device) + 0.5) * self.length / config.tokens
+        places = (part - (stack.age[:, :, None] + 1) * self.length).flatten(1)
         if present is not None:
             t = torch.zeros(rows, device=x.device) if t is None else t
             now = self._lifted(present.flatten(2)) + self.age[config.slots] + self.level(t)[:, None]
             shown = torch.ones_like(visible[:, 0]) if shown is None else shown
             x = torch.cat([now, x], 1)
             visible = torch.cat([shown[:, None].expand(-1, config.tokens), visible], 1)
+            places = torch.cat([part.expand(rows, -1), places], 1)
         x = torch.cat([self.nothing.expand(rows, 1, -1), x], 1)
         visible = torch.cat([torch.ones_like(visible[:, :1]), visible], 1)
+        places = torch.cat([torch.zeros_like(places[:, :1]), places], 1)
         for layer in self.layers:
             x = layer(x, visible)
         x = self.norm(x)
         if self.pooling is not None and self.queries is not None:
             x = self.pooling(self.queries.expand(rows, -1, -1), x, visible)
-            visible = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        return Memory(x, visible)
+            return Memory(x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
+        return Memory(x, visible, places)
 
     def _lifted(self, tokens: Float[Tensor, "*B M F"]) -> Float[Tensor, "*B M D"]:
         return self.lift(tokens.to(self.lift.weight.dtype)) + self.who
