@@ -91,7 +91,7 @@ def settings(source: Path, seed: int, steps: int, changes: dict[str, dict[str, A
     values: dict[str, dict[str, Any]] = {
         "data": {"source": str(source), "tokenizer": "char", "val_fraction": 0.02},
         "model": {"layers": 3, "width": 64, "heads": 4, "length": LENGTH, "neighbours": 1},
-        "thought": {"dims": [4, 64], "slots": 4, "every": 1, "layers": 0},
+        "thought": {"dims": [4, 64], "slots": 4, "every": 1, "layers": 0, "distances": False},
         "thinking": {
             "segments": 4,
             "present": 0.5,

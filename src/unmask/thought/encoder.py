@@ -95,7 +95,7 @@ class ThoughtEncoder(nn.Module):
         if self.pooling is not None and self.queries is not None:
             x = self.pooling(self.queries.expand(rows, -1, -1), x, visible)
             return Memory(x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
-        return Memory(x, visible, places)
+        return Memory(x, visible, places if config.distances else None)
 
     def _lifted(self, tokens: Float[Tensor, "*B M F"]) -> Float[Tensor, "*B M D"]:
         return self.lift(tokens.to(self.lift.weight.dtype)) + self.who
