@@ -179,7 +179,7 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     parser.add_argument("--windows", type=int, default=128)
     parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--strengths", type=float, nargs="*", default=[0.5, 1.0])
+    parser.add_argument("--strengths", type=float, nargs="*", default=[0.05, 0.1, 0.2, 0.5])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     mind = Mind.from_pretrained(arguments.model, "cpu")

@@ -30,7 +30,7 @@ def plot_evolution(
 ) -> None:
     """PCA path, heat map over steps, norms, and what is recovered against dimensions."""
     figure = new_figure(11, 7.5)
-    path, heat, norms, kept = figure.subplots(2, 2).flatten()
+    path, heat, norms, kept = figure.subplots(2, 2, gridspec_kw={"hspace": 0.32}).flatten()
     flat = principal(denoising)[:, :SHOWN]
     for row in range(flat.shape[1]):
         (line,) = path.plot(flat[:, row, 0], flat[:, row, 1], lw=1, alpha=0.8)

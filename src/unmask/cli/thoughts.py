@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--strength", type=float, default=1.0, metavar="S", help="steer: how far (default: 1)")
     parser.add_argument("--data", metavar="X", help="analyse: another text than the held-out one")
     parser.add_argument(
-        "--windows", type=int, default=64, metavar="N", help="analyse: documents' windows (default: 64)"
+        "--windows", type=int, default=256, metavar="N", help="analyse: windows of documents (default: 256)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="analyse: where to put thoughts.json and thoughts.png")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

@@ -74,9 +74,7 @@ def recovered_by_dimension(
     centre = flat[:half].mean(0)
     _, _, axes = torch.linalg.svd(flat[:half] - centre, full_matrices=False)
     parts = (flat - centre) @ axes.T
-    return {
-        count: recovered(parts[:, :count], texts, ridge=1e-2) for count in dimensions if 0 < count <= parts.shape[1]
-    }
+    return {count: recovered(parts[:, :count], texts, ridge=0.1) for count in dimensions if 0 < count <= parts.shape[1]}
 
 
 def entropy(thoughts: Float[Tensor, "N *D"]) -> float:
