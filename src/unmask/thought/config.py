@@ -15,8 +15,8 @@ class ThoughtConfig:
         heads: attention heads of everything that reads or writes thoughts; null: the model's.
         layers: blocks of the encoder, in which thoughts of all ages attend to each other.
         pool: learned queries into which the stack is pooled; 0: the text reads every memory token itself.
-        distances: whether text sees past text's memory tokens at their distance (RoPE), as a continuation needs it, or by what they
-            say alone, as recall does.
+        distances: whether text sees memory tokens at the distance of the text that they stand for (RoPE), as a continuation
+            needs it, or by what they say alone, as recall does.
         denoiser_layers: blocks that predict a clean thought from a noisy one.
     """
 

@@ -99,8 +99,7 @@ class SegmentPass(nn.Module):
             with torch.no_grad():
                 target = teacher.write(clean, before)
             noisy = add_noise(target, thought_t, torch.Generator(clean.device).manual_seed(noise)).noisy
-            # telling thoughts is the denoiser's task: it must not bend the text model
-            told = model.clean_thought(noisy, thought_t, insight.pooled.detach())
+            told = model.clean_thought(noisy, thought_t, insight.pooled)
         return Written(
             logits=insight.logits,
             thoughts=thoughts,
@@ -108,7 +107,7 @@ class SegmentPass(nn.Module):
             target=target,
             last=before.newest(),
             has=before.count > 0,
-            vectors=model.aligner(thoughts, model.embed(clean).detach()),
+            vectors=model.aligner(thoughts, model.embed(clean)),
             stack=stack,
         )
 
