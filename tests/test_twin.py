@@ -7,7 +7,8 @@ import torch
 
 import unmask
 from conftest import TEXT, random_model, tiny_config
-from unmask.backbones.transformer import Transformer, empty_cache, read_on
+from unmask.backbones.reading import empty_cache, read_on
+from unmask.backbones.transformer import Transformer
 from unmask.config import CachedReader, read_config
 from unmask.diffusion.denoiser import LeftToRight
 from unmask.evaluation.likelihood import evaluate_likelihood

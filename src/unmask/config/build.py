@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from unmask.backbones.reading import empty_cache, read_on
 from unmask.backbones.thinking import ThoughtTransformer
-from unmask.backbones.transformer import Transformer, empty_cache, initialize, read_on
+from unmask.backbones.transformer import Transformer, initialize
 from unmask.config.settings import DataConfig, DiffusionConfig, RunConfig
 from unmask.diffusion.corruption import CORRUPTIONS, Corruption
 from unmask.diffusion.denoiser import Backbone, Denoiser, Frank, Given, LeftToRight, Shifted, Subs
