@@ -101,7 +101,7 @@ def settings(source: Path, seed: int, steps: int, changes: dict[str, dict[str, A
             "consistency": 0.0,
         }
         | {"diversity": 0.0},
-        "optim": {"lr": 0.003, "muon_lr": 0.01, "warmup": 50},
+        "optim": {"lr": 0.01, "muon_lr": 0.01, "warmup": 50},
         "train": {
             "steps": steps,
             "precision": "fp32",
