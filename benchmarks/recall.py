@@ -4,7 +4,7 @@ A document is a handful of segments, each as long as the model's window: one sta
 rest ask for the facts in another order: their values are masked, all at once, so that no answer can be told from the others. It
 stands in no window but the first: whoever answers has read it from the stack.
 
-    python benchmarks/recall.py --out /tmp/recall [--seed 0] [--steps 1500] [--set thinking.present=0]
+    python benchmarks/recall.py --out /tmp/recall [--seed 0] [--steps 2000] [--set optim.lr=0.003]
 """
 
 import argparse
@@ -94,7 +94,7 @@ def settings(source: Path, seed: int, steps: int, changes: dict[str, dict[str, A
         "thought": {"dims": [4, 64], "slots": 4, "every": 1, "layers": 0, "distances": False},
         "thinking": {
             "segments": 4,
-            "present": 0.5,
+            "present": 0.0,
             "thought": 0.0,
             "coherence": 0.0,
             "alignment": 0.0,

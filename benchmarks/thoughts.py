@@ -50,10 +50,9 @@ def real_text(mind: Mind, twin: Pipeline, windows: int) -> dict[str, Any]:
     bound = build_bound(twin.config, twin.model, twin.tokenizer)
     later = rows[:, 1:].flatten(0, 1)
     plain = evaluate_likelihood(bound.denoiser, later, bound.corruption, bound.objective, draws=8)
-    own = evaluate_own(mind, rows)
     found = {name: bits(getattr(worth, name), per_token) for name in ("own", "zeroed", "another", "empty")}
     gains = {name: bits(gain, per_token) for name, gain in worth.gain_over.items()}
-    gains["twin"] = bits(Estimate.over_rows(plain.per_row - own), per_token)
+    gains["twin"] = bits(Estimate.over_rows(plain.per_row - worth.own_rows), per_token)
     sizes = {
         name: sum(p.numel() for p in model.parameters())
         for name, model in (("model", mind.model), ("twin", twin.model))
@@ -64,20 +63,6 @@ def real_text(mind: Mind, twin: Pipeline, windows: int) -> dict[str, Any]:
         "bits_per_byte": found | {"twin": bits(plain.nelbo, per_token)},
         "gain": gains,
     }
-
-
-def evaluate_own(mind: Mind, rows: Tensor) -> Tensor:
-    """Each later segment's bound given its own thoughts, under the twin's noise."""
-    from unmask.evaluation.remembering import encode, rows_of, stacks_before
-
-    bound = build_bound(mind.plain.config, mind.model, mind.plain.tokenizer)
-    count, number, _ = rows.shape
-    later = torch.arange(count * number).view(count, number)[:, 1:].flatten()
-    memory = encode(mind.model, rows_of(stacks_before(mind.model, rows), later))
-    measured = evaluate_likelihood(
-        bound.denoiser, rows.flatten(0, 1)[later], bound.corruption, bound.objective, draws=8, memory=memory
-    )
-    return measured.per_row
 
 
 def judge_of(source: str) -> Callable[[Sequence[str]], Tensor]:
@@ -122,6 +107,20 @@ def probe_of(mind: Mind, windows: int = 400) -> tuple[Tensor, float]:
 def spoken(mind: Mind, thought: Tensor, seed: int) -> str:
     """A segment that says what a thought says."""
     return mind.about(thought).pipe.generate(seed=seed, steps=16)[0].text
+
+
+def spoken_back(mind: Mind, judge: Callable[[Sequence[str]], Tensor], samples: int) -> dict[str, str]:
+    """Unseen segments written from their thoughts alone; and what the judge says of them and of texts without a thought."""
+    pipe = mind.plain
+    rows = document_windows(find_held_out(pipe, None, None).split, pipe.length, 1, samples).flatten(0, 1).tolist()
+    back = [mind.about(mind.thought_of(row)).pipe.generate(seed=0, steps=16)[0].tokens for row in rows]
+    same = [sum(a == b for a, b in zip(old, new, strict=True)) / len(old) for old, new in zip(rows, back, strict=True)]
+    free = [found.text for found in pipe.generate(num_samples=samples, seed=0, steps=16)]
+    return {
+        "characters or tokens that come back": str(Estimate.over_rows(torch.tensor(same))),
+        "judged nats/char, the segments": str(Estimate.over_rows(judge([pipe.tokenizer.decode(row) for row in rows]))),
+        "judged nats/char, without a thought": str(Estimate.over_rows(judge(free))),
+    }
 
 
 def steering(
@@ -188,7 +187,10 @@ def main() -> None:
         record["real text"] = real_text(mind, Pipeline.from_pretrained(arguments.twin, "cpu"), arguments.windows)
         print(json.dumps(record, indent=1), flush=True)
     if arguments.judge:
-        record["steering"] = steering(mind, judge_of(arguments.judge), arguments.samples, arguments.strengths)
+        judge = judge_of(arguments.judge)
+        record["spoken back"] = spoken_back(mind, judge, arguments.samples)
+        print(json.dumps(record["spoken back"], indent=1), flush=True)
+        record["steering"] = steering(mind, judge, arguments.samples, arguments.strengths)
         print(json.dumps(record["steering"], indent=1), flush=True)
     record["interpolation"] = interpolation(mind, max(1, arguments.samples // 4))
     print(json.dumps(record["interpolation"], indent=1), flush=True)

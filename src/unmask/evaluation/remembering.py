@@ -1,6 +1,6 @@
 """What thoughts are worth: the bound of segments with the stack that was written before them, and with others."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -54,6 +54,7 @@ class Worth:
         another: given another document's thoughts.
         empty: given no thoughts.
         gain_over: what own thoughts save against each of the others, row by row.
+        own_rows: each segment's own bound.
     """
 
     own: Estimate
@@ -61,6 +62,7 @@ class Worth:
     another: Estimate
     empty: Estimate
     gain_over: dict[str, Estimate]
+    own_rows: Float[Tensor, " R"] = field(repr=False, compare=False)
 
 
 def worth_of_thoughts(
@@ -104,4 +106,5 @@ def worth_of_thoughts(
             memory=encode(model, stack, batch_size),
         ).per_row
     gains = {name: Estimate.over_rows(rows[name] - rows["own"]) for name in ("zeroed", "another", "empty")}
-    return Worth(**{name: Estimate.over_rows(values) for name, values in rows.items()}, gain_over=gains)
+    means = {name: Estimate.over_rows(values) for name, values in rows.items()}
+    return Worth(**means, gain_over=gains, own_rows=rows["own"])
