@@ -16,9 +16,10 @@ from torch import Tensor
 from unmask.backbones.thinking import ThoughtTransformer
 from unmask.backbones.transformer import TransformerConfig, initialize
 from unmask.config import build_sampler
-from unmask.diffusion.denoiser import Denoised, Subs
+from unmask.diffusion.denoiser import Denoised, Denoiser, Subs
+from unmask.diffusion.recalling import Recalling
 from unmask.pipeline import Pipeline
-from unmask.pipeline.options import Settings
+from unmask.recipes import load_recipe
 from unmask.sampling.controls import Controls
 from unmask.sampling.loop import denoise
 from unmask.thought.config import ThoughtConfig
@@ -102,37 +103,71 @@ class Forgetful:
 def reuse(rounds: int, factor: int, rows: int, length: int = 64) -> None:
     """MDLM's ancestral sampler at `factor` times as many steps as tokens: most steps reveal nothing."""
     pipe = Pipeline.from_pretrained("shakespeare", "cpu")
-    denoiser = pipe.denoiser
-    assert isinstance(denoiser, Subs)
-    canvas = torch.full((rows, length), pipe.tokenizer.mask_id)
+    assert isinstance(pipe.denoiser, Subs)
+    again = Forgetful(pipe.denoiser)
+    sampled(
+        f"{rows} texts, {factor}L steps", pipe.denoiser, again, pipe.tokenizer.vocab_size, rounds, factor, rows, length
+    )
+
+
+class ForgetfulMind:
+    """A thought model that encodes its stack in every pass and keeps no answer, as naive samplers do."""
+
+    def __init__(self, model: ThoughtTransformer, denoiser: Subs, stack: ThoughtStack) -> None:
+        self.model, self.denoiser, self.stack = model, denoiser, stack
+        self.mask_id, self.time_dependent = denoiser.mask_id, True
+
+    def __call__(self, xt: Tokens, t: Times, *, lengths: Lengths | None = None, select: Positions) -> Denoised:
+        """Every position, every time, from the stack on."""
+        memory = self.model.remember(self.stack)
+        everywhere = Recalling(self.denoiser, memory)(xt, t, lengths=lengths, select=torch.ones_like(select)).log_probs
+        return Denoised(everywhere[select.flatten()], select)
+
+
+def thoughtful_reuse(rounds: int, factor: int, rows: int) -> None:
+    """The same with `thought-mini` and a full stack: the stack is encoded once, not in every pass."""
+    config = load_recipe("thought-mini")
+    vocab_size = config.data.vocab_size
+    model = ThoughtTransformer(config.model, vocab_size, config.thought).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.05, generator=torch.Generator().manual_seed(parameter.numel()))
+    stack = model.empty_stack(1)
+    for slot in range(config.thought.slots):
+        stack = stack.push(torch.randn(1, *config.thought.dims, generator=torch.Generator().manual_seed(slot)))
+    denoiser = Subs(model, vocab_size - 1)
+    with torch.no_grad():
+        kept = Recalling(denoiser, model.remember(stack))
+    name = f"thought-mini, {rows} texts, {factor}L steps"
+    sampled(name, kept, ForgetfulMind(model, denoiser, stack), vocab_size, rounds, factor, rows, config.model.length)
+
+
+def sampled(
+    title: str, kept: Denoiser, again: Denoiser, vocab_size: int, rounds: int, factor: int, rows: int, length: int
+) -> None:
+    """Two denoisers that say the same, timed over whole texts."""
+    canvas = torch.full((rows, length), kept.mask_id)
     passes: dict[str, int] = {}
     texts: dict[str, Tensor] = {}
 
-    def sample(name: str, which: Subs | Forgetful) -> None:
-        sampler = build_sampler("ancestral", "linear")
+    def sample(name: str, which: Denoiser) -> None:
         frames = denoise(
             which,
             canvas,
-            sampler,
+            build_sampler("ancestral", "linear"),
             steps=torch.full((rows,), factor * length),
             seeds=torch.arange(rows),
-            controls=Controls.join([Settings({}, pipe.tokenizer).controls] * rows),
+            controls=Controls.of(rows, temperature=0.8),
         )
         for frame in frames:
             last = frame
         passes[name], texts[name] = int(last.nfe.sum()), last.tokens
 
-    sample("again", Forgetful(denoiser))
-    sample("kept", denoiser)
+    sample("again", again)
+    sample("kept", kept)
     assert texts["again"].equal(texts["kept"]), "the text must be the same"
     fewer = passes["again"] / passes["kept"]
-    print(f"{rows} texts, {factor}L steps: {passes['again']} forward passes -> {passes['kept']}, {fewer:.2f}x fewer")
-    compare(
-        f"{rows} texts, {factor}L steps, the same text",
-        lambda: sample("again", Forgetful(denoiser)),
-        lambda: sample("kept", denoiser),
-        rounds,
-    )
+    print(f"{title}: {passes['again']} forward passes -> {passes['kept']}, {fewer:.2f}x fewer")
+    compare(f"{title}, the same text", lambda: sample("again", again), lambda: sample("kept", kept), rounds)
 
 
 def main() -> None:
@@ -145,6 +180,7 @@ def main() -> None:
     for rows in (1, 16):
         for factor in (2, 3, 4):
             reuse(arguments.rounds, factor, rows)
+            thoughtful_reuse(arguments.rounds, factor, rows)
 
 
 if __name__ == "__main__":

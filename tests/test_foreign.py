@@ -194,8 +194,8 @@ def broken(kind: str, folder: Path, tokenizer: str) -> Path:
         config["n_layer"] = 2
     elif kind == "width":
         config["n_embd"] = 64
-    elif kind == "bert":
-        config["model_type"] = "bert"
+    elif kind in ("bert", "mistral"):
+        config["model_type"] = kind
     elif kind == "settings":
         del config["n_head"]
     elif kind == "no-weights":
@@ -223,7 +223,8 @@ def broken(kind: str, folder: Path, tokenizer: str) -> Path:
         ("layers", r"missing h.3.attn.c_attn.bias, .* and 9 more, unknown nothing"),
         ("fewer-layers", r"missing nothing, unknown h.2.attn.c_attn.bias, .* and 9 more"),
         ("width", "does not fit its config"),
-        ("bert", "is a bert model; those that can be read are gpt2, llama"),
+        ("bert", "no head that fills masks .* encoder for sentences"),
+        ("mistral", "is a mistral model; those that can be read are gpt2, llama and masked language models"),
         ("settings", "lack n_head"),
         ("no-weights", "no weights"),
         ("no-tokenizer-file", "no tokenizer"),

@@ -1,11 +1,13 @@
 """Repair, from texts to texts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unmask.cli import main
+from unmask.config import DiffusionConfig
 from unmask.pipeline import Pipeline
 from unmask.sampling.frame import State
 
@@ -107,15 +109,29 @@ def test_too_long_or_empty_texts_are_refused(pipe: Pipeline) -> None:
         pipe.repair("")
 
 
+def test_a_model_that_only_fills_masks_repairs_where_it_disagrees(trained: Path) -> None:
+    pipe = Pipeline.from_pretrained(trained, "cpu")
+    (found,) = pipe.repair("to be, or not to", threshold=0.0, protect="or not")
+    hidden = range(7, 13)
+    assert [found.tokens[place] for place in hidden] == [found.before[place] for place in hidden]
+    assert all(found.doubts[place] == 0 for place in hidden)
+    assert all(0 <= doubt <= 1 for doubt in found.doubts)
+    assert set(found.changed) <= {place for place, doubt in enumerate(found.doubts) if doubt > 0}
+    # nothing is wrong with more certainty than all of it
+    (same,) = pipe.repair("to be, or not to", threshold=1.0)
+    assert (same.text, same.changed, same.nfe) == ("to be, or not to", [], 8)
+
+
 def test_a_model_that_was_not_trained_to_repair_says_so(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = Pipeline.from_pretrained(trained, "cpu")
-    with pytest.raises(ValueError, match=r"not trained to repair.*edit with a share"):
-        pipe.repair("to be")
+    random_tokens = replace(pipe.config, diffusion=DiffusionConfig(corruption="uniform"))
+    with pytest.raises(ValueError, match=r"not trained to repair.*reads no masks"):
+        Pipeline(pipe.model, pipe.tokenizer, random_tokens, "cpu").repair("to be")
     with pytest.raises(ValueError, match=r"not trained to repair.*self_correct"):
         pipe.generate("to be", revise="doubt")
     with pytest.raises(ValueError, match="not trained to repair"):
         pipe.generate("to be", sampler="willing")
-    assert main(["repair", str(trained), "to be"]) == 2
+    assert main(["generate", str(trained), "--sampler", "willing"]) == 2
     assert "not trained to repair" in capsys.readouterr().err
 
 

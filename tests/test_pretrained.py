@@ -78,7 +78,7 @@ def test_hub_ids_are_downloaded_without_pickles(folder: Path, monkeypatch: pytes
     name, patterns = asked
     assert name == "someone/model"
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(patterns)
-    assert all(pattern.endswith((".json", ".safetensors", "merges.txt")) for pattern in patterns)
+    assert all(pattern.endswith((".json", ".safetensors", "merges.txt", "vocab.txt", ".model")) for pattern in patterns)
 
 
 def test_the_shipped_model_writes() -> None:

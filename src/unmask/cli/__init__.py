@@ -15,6 +15,7 @@ COMMANDS = {
     "edit": "rewrite parts of a text",
     "repair": "find what is wrong in a text, and mend it",
     "thoughts": "remember, go on, blend and steer: a model with thoughts",
+    "qbert": "write with any BERT, in parallel, without training",
     "score": "how likely a text is, or what fills its holes",
     "evaluate": "bound the likelihood of held-out text, and judge samples",
     "bench": "compare sampling rules: quality against forward passes",

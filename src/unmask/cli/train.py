@@ -12,14 +12,22 @@ from unmask.training.runs import default_run
 EPILOG = """examples:
   unmask train shakespeare-demo
   unmask train my.yaml --data my.txt --model.width 256 --train.steps 5000 --out runs/mine
-  unmask train shakespeare-demo --resume auto"""
+  unmask train shakespeare-demo --resume auto
+  unmask train --backbone bert-base-cased --data my.txt"""
 
 
 def run(argv: Sequence[str]) -> int:
     """Train."""
     parser = Parser("train", "Train a recipe (unmask list recipes) or a YAML file.", EPILOG)
-    parser.add_argument("recipe", metavar="RECIPE_OR_YAML", help="a recipe's name, or a file")
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE_OR_YAML",
+        help="a recipe's name, or a file (with --backbone it may be left out: masked-lm)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME)")
+    parser.add_argument(
+        "--backbone", metavar="MODEL", help="make a diffusion model of a masked language model (BERT and its kin)"
+    )
     parser.add_argument("--data", metavar="X", help="short for --data.source: another corpus")
     parser.add_argument(
         "--resume", metavar="auto|DIR", help="go on from the run's last checkpoint, or from a checkpoint folder"
@@ -29,9 +37,13 @@ def run(argv: Sequence[str]) -> int:
         print("\nevery setting, as --section.key VALUE:\n")
         config_parser(usage=argparse.SUPPRESS, add_help=False).print_help()
         return 0
+    if argv and argv[0].startswith("-") and any(word.split("=")[0] == "--backbone" for word in argv):
+        argv = ["masked-lm", *argv]
     arguments, overrides = parser.parse_known_args(list(argv))
     if arguments.data is not None:
         overrides = ["--data.source", arguments.data, *overrides]
+    if arguments.backbone is not None:
+        overrides = ["--backbone", arguments.backbone, *overrides]
     config = overridden(arguments.recipe, overrides)
     out = arguments.out or default_run(Path(arguments.recipe).stem, resume=arguments.resume == "auto")
     return fit(config, out, arguments.resume)

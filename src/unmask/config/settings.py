@@ -227,7 +227,12 @@ class ThinkingConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that makes a run."""
+    """Everything that makes a run.
+
+    Args:
+        backbone: a masked language model (BERT and its kin: a folder, a hub id, or the name of an installed package that holds
+            one) that is trained as a diffusion model instead of our transformer; of `model` only the length counts then.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: TransformerConfig = field(default_factory=TransformerConfig)
@@ -237,6 +242,7 @@ class RunConfig:
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     thought: ThoughtConfig = field(default_factory=ThoughtConfig)
     thinking: ThinkingConfig = field(default_factory=ThinkingConfig)
+    backbone: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a model that would see the answer, or could not see what it needs."""
@@ -244,6 +250,8 @@ class RunConfig:
             raise ValueError("thoughts ride along with diffusion models that predict their own positions")
         if self.thought.dims and self.adapt.lora:
             raise ValueError("adapters cannot hold thoughts: leave adapt.lora at 0")
+        if self.backbone is not None:
+            self._check_backbone()
         causal, clean = self.model.attention == "causal", self.diffusion.corruption == "none"
         if causal and not clean:
             raise ValueError(
@@ -251,6 +259,13 @@ class RunConfig:
             )
         if clean and not causal:
             raise ValueError("an autoregressive model must be causal: set model.attention to causal")
+
+    def _check_backbone(self) -> None:
+        """Refuse what a masked language model of another library cannot be."""
+        if self.thought.dims or self.adapt.source is not None or self.adapt.lora:
+            raise ValueError("a backbone goes with neither thoughts nor adapt: leave thought.dims and adapt out")
+        if self.diffusion.corruption != "absorbing" or self.diffusion.prediction == "next":
+            raise ValueError("a backbone fills masks: set diffusion.corruption to absorbing and prediction to same")
 
     @property
     def canvas(self) -> int:

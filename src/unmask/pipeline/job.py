@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from unmask.backbones.transformer import Transformer
 from unmask.config import CachedReader, begin_token, build_corruption, build_sampler
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.pipeline.options import DEFAULT_STEPS, Settings
@@ -20,6 +21,7 @@ from unmask.sampling.loop import denoise
 from unmask.sampling.placing import place_words, room_for
 from unmask.sampling.redraw import redraw, self_correct
 from unmask.sampling.review import SelfCorrection
+from unmask.sampling.sampler import Sampler
 
 if TYPE_CHECKING:
     from unmask.pipeline.pipeline import Pipeline
@@ -54,18 +56,19 @@ class Row:
 class Job:
     """Requests that share a sampler, filled together.
 
-    Iterating yields the frames of all rows; `results` has the texts of each request once the frames are through.
+    Iterating yields the frames of all rows; `results` has the texts of each request once the frames are through. A `sampler`
+    that is given is used instead of the one that the options name.
 
     Raises:
         ValueError: an option out of range.
     """
 
-    def __init__(self, pipe: "Pipeline", requests: Sequence[Request]) -> None:
+    def __init__(self, pipe: "Pipeline", requests: Sequence[Request], sampler: Sampler | None = None) -> None:
         self.pipe, self.requests = pipe, requests
         self.settings = [Settings(request.options, pipe.tokenizer) for request in requests]
         name, revise, block, schedule, _ = self.settings[0].plan
         self.schedule = schedule or pipe.config.diffusion.schedule
-        self.sampler = build_sampler(name, self.schedule, revise, block)
+        self.sampler = sampler or build_sampler(name, self.schedule, revise, block)
         self.noise = pipe.config.diffusion.corruption
         if self.noise in ("uniform", "none"):
             self._check_needs_no_masks()
@@ -99,6 +102,7 @@ class Job:
         if self.noise == "uniform":
             frames = self._redraw(canvas, steps, seeds, controls, lengths)
         elif self.noise == "none":
+            assert isinstance(pipe.model, Transformer)
             reader = CachedReader(pipe.model, len(rows), padding, width)
             begin = begin_token(pipe.config, pipe.tokenizer)
             frames = write_on(
@@ -244,15 +248,24 @@ class Job:
         row, tokenizer = self.rows[index], self.pipe.tokenizer
         tokens = frame.tokens[index, : int(frame.lengths[index])].tolist()
         stops = row.ending.texts if self.stopper.finished.get(index) == "stop" else ()
-        texts: list[str] = []
+        given = self.requests[row.request].layout.texts
         fills: list[str] = []
-        end = 0
-        for number, (start, size) in enumerate(row.holes):
-            fill = tokenizer.decode(tokens[start : start + size])
-            fills.append(trimmed(fill, stops) if number == len(row.holes) - 1 else fill)
-            texts += [tokenizer.decode(tokens[end:start]), fills[-1]]
-            end = start + size
-        whole = tokenizer.decode(tokens) if not stops else "".join(texts)
+        if tokenizer.spaced and given:  # it loses spaces and capitals, but not those of the request
+            texts = [given[0]]
+            for (start, size), after in zip(row.holes, given[1:], strict=True):
+                fill = tokenizer.following(tokens[:start], tokens[start : start + size])
+                begins = not texts[-1] or texts[-1][-1].isspace()
+                fills.append(fill.lstrip() if begins else fill)
+                texts += [fills[-1], after]
+        else:
+            texts, end = list[str](), 0
+            for start, size in row.holes:
+                fills.append(tokenizer.decode(tokens[start : start + size]))
+                texts += [tokenizer.decode(tokens[end:start]), fills[-1]]
+                end = start + size
+        if stops:
+            fills[-1] = texts[2 * len(fills) - 1] = trimmed(fills[-1], stops)
+        whole = "".join(texts) if stops or (tokenizer.spaced and given) else tokenizer.decode(tokens)
         return Generation(
             text=whole,
             tokens=tokens,

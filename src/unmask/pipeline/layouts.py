@@ -37,7 +37,7 @@ def lay_out(template: Template, tokenizer: Tokenizer, length: int) -> Layout:
     if sum(template.holes) > length:
         raise ValueError(f"the holes have {sum(template.holes)} tokens; the model's canvas has {length}")
     texts = tokenizer.encode_batch(template.texts)
-    layout = Layout([], [])
+    layout = Layout([], [], texts=template.texts)
     for sizes in hole_sizes(template):
         canvas: list[int] = []
         holes: list[tuple[int, int]] = []

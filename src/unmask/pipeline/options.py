@@ -136,7 +136,7 @@ class Settings:
             raise ValueError("forced and stop do not go together: a stop might come before what is forced")
         if forced:  # for the same reason
             self.end_id = None
-        row = token_bias(tokenizer.vocab_size, bias, banned)
+        row = token_bias(tokenizer.vocab_size, bias, [*banned, *tokenizer.special_ids])
         if row is not None:
             row[tokenizer.mask_id] = -torch.inf
             if bool(row.isneginf().all()):

@@ -8,17 +8,18 @@ from typing import Unpack, cast
 import torch
 from torch import nn
 
-from unmask.backbones.transformer import Transformer
+from unmask.backbones.masked import MaskedLM
 from unmask.config import RunConfig, build_denoiser, build_training_denoiser
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.pipeline.device import choose_device
 from unmask.pipeline.job import Job
 from unmask.pipeline.layouts import Part, lay_out
 from unmask.pipeline.options import SamplingOptions, Settings, whole
+from unmask.pipeline.repairing import repair_plan
 from unmask.pipeline.results import Generation, Repair, Request, Score
-from unmask.pipeline.rewriting import edit_request, repair_request
+from unmask.pipeline.rewriting import edit_request
 from unmask.pipeline.scoring import fill_bound
-from unmask.pretrained import load_pretrained
+from unmask.pretrained import Network, load_pretrained
 from unmask.text.template import Template, parse_template
 from unmask.text.tokenizer import Tokenizer
 
@@ -39,7 +40,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Network,
         tokenizer: Tokenizer,
         config: RunConfig,
         device: str | None = None,
@@ -64,6 +65,11 @@ class Pipeline:
     def length(self) -> int:
         """The longest canvas, in tokens."""
         return self.config.canvas
+
+    @property
+    def longest(self) -> int:
+        """The longest text to fill, edit or score: a masked language model reads a long one through windows."""
+        return self.model.longest if isinstance(self.model, MaskedLM) else self.length
 
     def generate(
         self, prompt: str = "", *, suffix: str = "", length: int | None = None, **options: Unpack[SamplingOptions]
@@ -135,7 +141,7 @@ class Pipeline:
         pieces = self.tokenizer.encode_batch(fills)
         if any(not ids for ids in pieces):
             raise ValueError("a fill must not be empty")
-        layout = lay_out(Template(template.texts, tuple(map(len, pieces))), self.tokenizer, self.length)
+        layout = lay_out(Template(template.texts, tuple(map(len, pieces))), self.tokenizer, self.longest)
         ids = list(layout.canvases[0])
         for (start, size), piece in zip(layout.holes[0], pieces, strict=True):
             ids[start : start + size] = piece
@@ -209,7 +215,7 @@ class Pipeline:
 
     def request_infill(self, text: str, **options: Unpack[SamplingOptions]) -> Request:
         """What `infill` asks, for `batch` and `stream`."""
-        return Request(lay_out(parse_template(text), self.tokenizer, self.length), options)
+        return Request(lay_out(parse_template(text), self.tokenizer, self.longest), options)
 
     def request_edit(
         self,
@@ -232,27 +238,26 @@ class Pipeline:
         threshold: float = 0.5,
         **options: Unpack[SamplingOptions],
     ) -> list[Repair]:
-        """Replace what a model trained to repair calls wrong (seed 001); as many tokens as before.
+        """Replace what the model calls wrong; as many tokens as before.
 
-        Every pass looks at the whole text: tokens that are called wrong are masked, and filled in the passes after, until
-        nothing is called wrong any more or the `steps` (25) are spent. The likeliest tokens are taken (temperature 0).
+        A model trained to repair (seed 001) looks at the whole text in every pass: tokens that it calls wrong are masked, and
+        filled in the passes after, until nothing is called wrong any more or the `steps` (25) are spent. Any other model that
+        fills masks is asked for each token given the others (8 passes): where it disagrees, the token is filled anew. The
+        likeliest tokens are taken (temperature 0).
 
         Args:
             text: the text.
             protect: parts that are never changed: substrings, or ranges of characters (start, end).
-            threshold: how likely wrong a token must be; lower finds more, and harms more that is right.
+            threshold: how likely wrong a token must be (or, of a model not trained to repair, how much likelier another one);
+                lower finds more, and harms more that is right.
             options: as everywhere; the sampler (factor) fills what was masked, and must be one that stops by itself.
 
         Raises:
-            ValueError: a model not trained to repair, a text longer than its canvas, nothing left to repair, or an option
-                out of range.
+            ValueError: a model that reads no masks, a text longer than its canvas, nothing left to repair, or an option out of
+                range.
         """
-        request, spans = repair_request(self, text, protect, threshold, options)
-        before = request.layout.canvases[0]
-        return [
-            Repair(found.text, before, found.tokens, found.doubts or [], spans, found.nfe, found.seed)
-            for found in self.batch([request])[0]
-        ]
+        plan = repair_plan(self, text, protect, threshold, options)
+        return [plan.repair(found) for found in self.batch([plan.request])[0]]
 
     def request_repair(
         self,
@@ -262,8 +267,8 @@ class Pipeline:
         threshold: float = 0.5,
         **options: Unpack[SamplingOptions],
     ) -> Request:
-        """What `repair` asks, for `batch` and `stream`; its `Generation.doubts` say what was called wrong."""
-        return repair_request(self, text, protect, threshold, options)[0]
+        """What `repair` asks, for `batch` and `stream`; of a model trained to repair, `Generation.doubts` say what was wrong."""
+        return repair_plan(self, text, protect, threshold, options).request
 
     def _cells(self, request: Request, rows: int) -> int:
         """Rows * tokens * vocabulary of a request's forward pass."""

@@ -12,12 +12,14 @@ class Layout:
     Attributes:
         canvases: token ids with masks.
         holes: for each canvas, the start and size of each hole.
+        texts: what was given around the holes, as it was written; () where that is not kept.
         draft: positions of the (then only) canvas that hold a draft: tokens that a model trained to repair may reopen.
     """
 
     canvases: list[list[int]]
     holes: list[list[tuple[int, int]]]
     draft: frozenset[int] = frozenset()
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

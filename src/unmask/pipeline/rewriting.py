@@ -8,17 +8,11 @@ import torch
 from unmask.diffusion.schedules import SCHEDULES
 from unmask.pipeline.layouts import Part, marked, parts, reopened
 from unmask.pipeline.options import SamplingOptions, real, whole
-from unmask.pipeline.results import Layout, Request
+from unmask.pipeline.results import Request
 from unmask.pipeline.scoring import token_nll
 
 if TYPE_CHECKING:
     from unmask.pipeline.pipeline import Pipeline
-
-NO_REPAIR = (
-    "this model was not trained to repair (diffusion.corruption repair), so it cannot say what is wrong: use "
-    "edit with a share, which rewrites the tokens of least confidence"
-)
-NOT_FOR_REPAIR = ("revise", "block", "forced", "stop", "best_of")
 
 
 def edit_request(
@@ -52,44 +46,16 @@ def edit_request(
     layout = reopened(ids, chosen, pipe.tokenizer.mask_id, size)
     if size is not None and len(layout.holes[0]) > 1:
         raise ValueError("size goes with one span only")
-    if len(layout.canvases[0]) > pipe.length:
-        raise ValueError(f"the new text has {len(layout.canvases[0])} tokens; the model's canvas has {pipe.length}")
+    if len(layout.canvases[0]) > pipe.longest:
+        raise ValueError(f"the new text has {len(layout.canvases[0])} tokens; the model's canvas has {pipe.longest}")
     return Request(layout, options), spent
-
-
-def repair_request(
-    pipe: "Pipeline",
-    text: str,
-    protect: Part | Sequence[Part],
-    threshold: float,
-    options: SamplingOptions,
-) -> tuple[Request, list[tuple[int, int]]]:
-    """What `Pipeline.repair` asks, and the characters that each token stands for."""
-    if pipe.config.diffusion.corruption != "repair":
-        raise ValueError(NO_REPAIR)
-    for name in NOT_FOR_REPAIR:
-        if options.get(name):
-            raise ValueError(
-                f"{name} does not go with repair, which reopens what the model calls wrong, wherever it is"
-            )
-    if not 0 <= real(threshold, "threshold") <= 1:
-        raise ValueError(f"threshold must be in [0, 1], not {threshold}")
-    ids, spans = encoded(pipe, text)
-    free = frozenset(range(len(ids))) - marked(text, parts(protect), spans, "protect")
-    if not free:
-        raise ValueError("there is nothing to repair: the text is empty, or all of it is protected")
-    if pipe.tokenizer.mask_id in ids:
-        raise ValueError("a text to repair has no masks")
-    defaults = SamplingOptions(steps=25, temperature=0.0, sampler="factor")
-    settings = defaults | options | SamplingOptions(revise=f"doubt:threshold={threshold}")
-    return Request(Layout([ids], [[]], free), settings), spans
 
 
 def encoded(pipe: "Pipeline", text: str) -> tuple[list[int], list[tuple[int, int]]]:
     """A text's tokens and their characters; one sentence when the text is too long."""
     ids, spans = pipe.tokenizer.encode_spans(text)
-    if len(ids) > pipe.length:
-        raise ValueError(f"the text has {len(ids)} tokens; the model's canvas has {pipe.length}")
+    if len(ids) > pipe.longest:
+        raise ValueError(f"the text has {len(ids)} tokens; the model's canvas has {pipe.longest}")
     return ids, spans
 
 

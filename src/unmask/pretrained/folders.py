@@ -4,6 +4,7 @@ A checkpoint folder holds `config.json`, `model.safetensors` and `tokenizer.json
 `trainer/`. A run folder holds checkpoints; its best one is meant, or its last. Nothing is ever unpickled.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -12,35 +13,52 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unmask.backbones.lowrank import adapters
+from unmask.backbones.masked import MaskedLM
 from unmask.backbones.transformer import Transformer
 from unmask.config import RunConfig, build_network, read_config
 from unmask.names import nearest
+from unmask.pretrained.masked import ARCHITECTURE, rebuild
 from unmask.text.tokenizer import Tokenizer
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 ADAPTER = "adapter.safetensors"
 FOREIGN_FILES = ("model*.safetensors", "model.safetensors.index.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "*.model")
+
+Network: TypeAlias = Transformer | MaskedLM
 
 
 @dataclass(frozen=True)
 class Pretrained:
     """A model with what it takes to use it."""
 
-    model: Transformer
+    model: Network
     tokenizer: Tokenizer
     config: RunConfig
     folder: Path
 
 
-def save_pretrained(folder: Path, weights: dict[str, Tensor], tokenizer: Tokenizer, config: RunConfig) -> None:
-    """Write the three files of a model into an existing folder; of a model with adapters, these only."""
+def save_pretrained(
+    folder: Path,
+    weights: dict[str, Tensor],
+    tokenizer: Tokenizer,
+    config: RunConfig,
+    architecture: dict[str, Any] | None = None,
+) -> None:
+    """Write the three files of a model into an existing folder; of a model with adapters, these only.
+
+    A network that is not ours needs a fourth, its `architecture`.
+    """
+    if architecture is not None:
+        (folder / ARCHITECTURE).write_text(json.dumps(architecture, indent=2) + "\n", "utf-8")
     text = {"format": FORMAT, "vocab_size": tokenizer.vocab_size, "tokenizer": tokenizer.fingerprint()}
     (folder / "config.json").write_text(json.dumps(text | config.to_dict(), indent=2) + "\n", "utf-8")
     write_tensors(weights, folder / (ADAPTER if config.adapt.lora else FILES[1]))
@@ -58,7 +76,8 @@ def load_native(folder: Path) -> Pretrained:
             raise ValueError(f"{folder} is not a whole model: {name} is missing")
     config, vocab_size, _ = read_model_config(folder)
     tokenizer = read_model_tokenizer(folder)
-    model = build_network(config, vocab_size)
+    plain = config.backbone is None
+    model = build_network(config, vocab_size) if plain else rebuild(folder, tokenizer, config.model.length)
     load_weights(model, read_tensors(folder / "model.safetensors"), folder)
     return Pretrained(model.eval(), tokenizer, config, folder)
 
@@ -108,17 +127,15 @@ def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
         raise OSError(f"{file} could not be written: {error}") from None
 
 
-def named_weights(model: Transformer) -> dict[str, Tensor]:
+def named_weights(model: Network) -> dict[str, Tensor]:
     """The weights that are saved: shared ones once; of a model with adapters, these only."""
     if apart := adapters(model):
         return apart
-    weights = model.state_dict()
-    if model.config.tied:
-        del weights["head.weight"]
-    return weights
+    once = {name for named in (model.named_parameters(), model.named_buffers()) for name, _ in named}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in once}
 
 
-def load_weights(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
+def load_weights(model: Network, weights: dict[str, Tensor], folder: Path) -> None:
     """Put saved weights into a model of the same shape."""
     own = named_weights(model)
     missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
@@ -151,14 +168,28 @@ def find_model(source: str | Path) -> Path:
         raise ValueError(f"{path} holds no model: neither config.json nor checkpoints/")
     if str(source) in shipped_models():
         return Path(str(resources.files("unmask").joinpath("models", str(source))))
+    if str(source).isidentifier() and (packaged := packaged_models(str(source))):
+        if len(packaged) > 1:
+            raise ValueError(
+                f"the package {source} holds several models; give one folder: {', '.join(map(str, packaged))}"
+            )
+        return packaged[0]
     # runs/typo is a mistyped folder, not a hub id, where runs/ exists: the network is for hub ids only
     if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
         shipped = shipped_models()
         raise ValueError(
             f"there is no model {str(source)!r}{nearest(str(source), shipped)}: give a run folder, a checkpoint folder, "
-            f"a hub id, or a shipped model ({', '.join(shipped) or 'none'})"
+            f"a hub id, an installed package that holds a model, or a shipped model ({', '.join(shipped) or 'none'})"
         )
     return _from_hub(str(source))
+
+
+def packaged_models(package: str) -> list[Path]:
+    """The model folders of transformers inside an installed package, which is not imported."""
+    found = importlib.util.find_spec(package)
+    roots = [] if found is None else found.submodule_search_locations or []
+    files = sorted(file for root in roots for file in Path(root).rglob("config.json"))
+    return [file.parent for file in files if '"model_type"' in file.read_text("utf-8")]
 
 
 def _from_hub(name: str) -> Path:
@@ -168,7 +199,7 @@ def _from_hub(name: str) -> Path:
     except ImportError:
         raise ValueError(f"there is no folder {name!r}; for a hub id, pip install 'unmask[hub]'") from None
     try:
-        return Path(snapshot_download(name, allow_patterns=[*FILES, *FOREIGN_FILES]))
+        return Path(snapshot_download(name, allow_patterns=[*FILES, *FOREIGN_FILES, *TOKENIZER_FILES]))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise ValueError(f"there is no folder {name!r}, and the hub did not give it: {error}".splitlines()[0]) from None
 

@@ -14,6 +14,7 @@ from unmask.backbones.transformer import Transformer
 from unmask.config import DataConfig, DiffusionConfig, RunConfig
 from unmask.pretrained.folders import Pretrained, load_weights, read_tensors
 from unmask.pretrained.layouts import LAYOUTS, read_layout
+from unmask.pretrained.masked import load_masked
 from unmask.text.tokenizer import Tokenizer, gpt2_tokenizer, load_tokenizer, merges_tokenizer
 
 SPARE = 1024
@@ -29,6 +30,17 @@ def is_foreign(path: Path) -> bool:
 
 
 def load_foreign(path: Path) -> Pretrained:
+    """A causal or a masked language model of another library.
+
+    Raises:
+        ValueError: see `load_causal` and `load_masked`.
+    """
+    if path.is_dir() and read_json(path / "config.json").get("model_type") not in LAYOUTS:
+        return Pretrained(*load_masked(path), path)
+    return load_causal(path)
+
+
+def load_causal(path: Path) -> Pretrained:
     """A causal model from a transformers folder (gpt2, llama), a .gguf file, or nanoGPT's ckpt.pt.
 
     Its vocabulary grows by the mask, whose row is the mean of the others; rows that no token uses are dropped.
@@ -60,10 +72,7 @@ def read_foreign(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor], To
     if path.is_file():
         return read_nanogpt(path)
     settings = read_json(path / "config.json")
-    kind = settings.get("model_type")
-    if kind not in LAYOUTS:
-        raise ValueError(f"{path} is a {kind} model; those that can be read are {', '.join(LAYOUTS)}")
-    return kind, settings, read_folder_tensors(path), find_tokenizer(path)
+    return settings["model_type"], settings, read_folder_tensors(path), find_tokenizer(path)
 
 
 def read_folder_tensors(folder: Path) -> dict[str, Tensor]:
@@ -159,6 +168,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def shortened(loaded: Pretrained, length: int) -> Pretrained:
     """The same model for canvases of another length: learned positions are cut, rotary ones have no end."""
+    if not isinstance(loaded.model, Transformer):
+        raise ValueError(f"{loaded.folder} is a masked language model already: train it with --backbone instead")
     own = loaded.model.config
     if own.positions == "learned" and length > own.length:
         raise ValueError(f"{loaded.folder} has {own.length} learned positions; a length of {length} is more")

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from unmask.backbones.lowrank import add_low_rank, merge
+from unmask.backbones.transformer import Transformer
 from unmask.config import RunConfig
 from unmask.pretrained.folders import (
     ADAPTER,
@@ -25,7 +26,8 @@ def load_pretrained(source: str | Path) -> Pretrained:
     """Load a run folder, a checkpoint folder, a shipped model, or a hub id (the only case that uses the network).
 
     GPTs from elsewhere load too, as autoregressive models: transformers folders of GPT-2 and Llama, GGUF files, and
-    nanoGPT's ckpt.pt. A folder of adapters is merged with its base.
+    nanoGPT's ckpt.pt; and so do masked language models of transformers (BERT and its kin), as they are, from a folder or
+    from inside an installed package that is named. A folder of adapters is merged with its base.
 
     Raises:
         ValueError: nothing is there, or a file is missing, cut short or does not fit the others.
@@ -59,7 +61,7 @@ def load_adapted(folder: Path) -> Pretrained:
     tokenizer = read_model_tokenizer(folder)
     if base.tokenizer.fingerprint() != tokenizer.fingerprint():
         raise ValueError(f"{folder} holds adapters of another base than {config.adapt.source}")
-    model = type(base.model)(config.model, vocab_size)
+    model = Transformer(config.model, vocab_size)
     load_weights(model, named_weights(base.model), base.folder)
     add_low_rank(model, config.adapt.lora, tokenizer.mask_id, torch.Generator())
     load_weights(model, read_tensors(folder / ADAPTER), folder)

@@ -120,7 +120,7 @@ class SelfCorrection:
         """The least likely, in rows that still change."""
         total = look.settled.sum(-1)
         trusted = (total * (1 - self.share)).floor()
-        more = look.ended & (look.turns < self.rounds) & (look.changed | (look.turns == 0))
+        more = look.ended & (look.turns < self.rounds) & ((look.changed > 0) | (look.turns == 0))
         return look.settled & (look.surest(look.settled) >= trusted[:, None]) & more[:, None]
 
     def confirms(self, old: Float[Tensor, " N"], best: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:

@@ -6,6 +6,7 @@ from typing import Literal
 from unmask.diffusion.schedules import Schedule
 from unmask.sampling.clocks import Clock, Even
 from unmask.sampling.doubt import Doubt
+from unmask.sampling.picking import Picker
 from unmask.sampling.remasking import Remask
 from unmask.sampling.review import Review
 from unmask.sampling.rules import UnmaskRule
@@ -24,6 +25,7 @@ class Sampler:
         remask: how often settled positions are reopened while the canvas fills; None: never.
         review: what is looked at again; None: nothing.
         doubt: when tokens that the model itself calls wrong are reopened; None: never. Needs a model trained to repair.
+        picker: draws the tokens; None: the row's own temperature and truncation do.
         hesitant: whether the score sees how likely such a model is to answer "not yet".
         block: positions that are filled before the next ones are begun, from left to right; None: all at once.
         clock: the times of the steps.
@@ -39,6 +41,7 @@ class Sampler:
     remask: Remask | None = None
     review: Review | None = None
     doubt: Doubt | None = None
+    picker: Picker | None = None
     hesitant: bool = False
     block: int | None = None
     clock: Clock = field(default_factory=Even)

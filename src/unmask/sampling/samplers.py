@@ -5,7 +5,9 @@ from collections.abc import Callable
 from unmask.diffusion.schedules import Schedule
 from unmask.sampling.adaptive import ByChance, DynamicThreshold, EntropyBound, Factor, Stable, Threshold
 from unmask.sampling.clocks import FirstHitting
+from unmask.sampling.picking import Narrowing
 from unmask.sampling.presets import dream, llada
+from unmask.sampling.refining import Refine, Spaced
 from unmask.sampling.rules import Ancestral, One, TopK
 from unmask.sampling.sampler import Sampler
 from unmask.sampling.scores import SCORES
@@ -76,6 +78,29 @@ def willing(schedule: Schedule) -> Sampler:
     return Sampler(schedule, SCORES["willing"], ByChance(), adaptive=True, hesitant=True, scores="controlled")
 
 
+def qbert(
+    schedule: Schedule,
+    parallel_positions: int = 10,
+    position_dropout: float = 0.2,
+    diffusion_steps: int = 5,
+    convergence_threshold: float = 0.01,
+    top_k: int = 50,
+    uncertain: bool = True,
+    progressive: bool = True,
+) -> Sampler:
+    """Spaced positions first, then the surest; the unsure are drawn again, among fewer candidates at each step (seed 000)."""
+    if top_k < 1:
+        raise ValueError(f"top_k of qbert must be at least 1, not {top_k}")
+    return Sampler(
+        schedule,
+        SCORES["entropy"],
+        Spaced(parallel_positions),
+        adaptive=True,
+        review=Refine(position_dropout, diffusion_steps, convergence_threshold, uncertain),
+        picker=Narrowing(top_k, diffusion_steps if progressive else 0, least=min(5, top_k)),
+    )
+
+
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ancestral": ancestral,
     "first_hitting": first_hitting,
@@ -92,4 +117,5 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "willing": willing,
     "llada": llada,
     "dream": dream,
+    "qbert": qbert,
 }

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.sampling.step import Candidates, steady
+from unmask.types import Logits
 
 Score = Callable[[Candidates], Float[Tensor, " N"]]
 
@@ -21,10 +22,14 @@ def confidence(seen: Candidates) -> Float[Tensor, " N"]:
 
 def entropy(seen: Candidates) -> Float[Tensor, " N"]:
     """Minus the entropy, nats."""
-    log_probs = seen.log_probs
+    return steady(-entropies(seen.log_probs), seen.u)
+
+
+def entropies(log_probs: Logits) -> Float[Tensor, " N"]:
+    """The entropy of each distribution, nats."""
     # where p = 0, p log p is 0, not -inf times 0
     terms = log_probs.exp() * log_probs.clamp(min=-1e4)
-    return steady(terms.double().sum(-1), seen.u)
+    return -terms.double().sum(-1)
 
 
 def margin(seen: Candidates) -> Float[Tensor, " N"]:

@@ -48,6 +48,7 @@ class Step:
         sigma: the probability with which each position is reopened, if it is settled.
         reopening: how many are reopened in this step.
         drift: how much the prediction moved lately, nats; inf where that is not known.
+        again: positions that a review has reopened, (B, L).
     """
 
     number: int
@@ -64,6 +65,7 @@ class Step:
     sigma: Float[Tensor, "B L"]
     reopening: Int[Tensor, " B"]
     drift: Float[Tensor, "B L"] | None = None
+    again: Positions | None = None
 
     def uniforms(self, purpose: Purpose) -> Float[Tensor, "B L"]:
         """Fresh random numbers for this step."""
@@ -82,8 +84,10 @@ class Look:
         confidence: of each, when it was last drawn or confirmed.
         ended: where the row's last step has left no mask: what is reopened from here on is review only.
         turns: review turns that the row has had since then.
-        changed: where the last turn changed a token.
+        changed: tokens that the last step changed, a row.
         t: the time left in the row's block.
+        entropy: of the distribution that each settled token was drawn from, nats.
+        left: masks that are left, a row.
     """
 
     number: int
@@ -93,8 +97,10 @@ class Look:
     confidence: Float[Tensor, "B L"]
     ended: Bool[Tensor, " B"]
     turns: Int[Tensor, " B"]
-    changed: Bool[Tensor, " B"]
+    changed: Int[Tensor, " B"]
     t: Times
+    entropy: Float[Tensor, "B L"]
+    left: Int[Tensor, " B"]
 
     def surest(self, among: Positions) -> Int[Tensor, "B L"]:
         """0 for the surest of these positions, 1 for the next, ...; ties, up to rounding errors, by chance."""

@@ -10,9 +10,11 @@ from unmask.sampling.controls import Controls
 from unmask.sampling.doubt import set_apart
 from unmask.sampling.draws import Purpose, uniforms
 from unmask.sampling.frame import Frame, State
+from unmask.sampling.picking import Proposal
 from unmask.sampling.predictions import Predictions
 from unmask.sampling.review import Review
 from unmask.sampling.sampler import Sampler
+from unmask.sampling.scores import entropies
 from unmask.sampling.step import Candidates, Look, Step
 from unmask.types import Lengths, Logits, Positions, Times, Tokens
 
@@ -55,7 +57,8 @@ class Walk:
         self.t = torch.ones(len(seeds), dtype=torch.float64, device=canvas.device)
         # what stood where a review looks again; -1 elsewhere
         self.old = torch.full_like(canvas, -1)
-        self.drawn, self.edited = torch.zeros_like(self.holes), torch.zeros_like(self.changed)
+        self.drawn, self.edited = torch.zeros_like(self.holes), torch.zeros_like(seeds)
+        self.entropy = torch.zeros_like(self.confidence)
         self.done = self.blocks == 0
         self.number = 0
 
@@ -154,6 +157,7 @@ class Walk:
             sigma=sigma,
             reopening=torch.zeros_like(self.index) if reopened is None else reopened.sum(-1),
             drift=self.predictions.drift,
+            again=self.old >= 0,
         )
         return step, reopened
 
@@ -188,12 +192,31 @@ class Walk:
             reveal = reveal | confirmed
         chosen = reveal[owner, place]
         owner, place, log_probs = owner[chosen], place[chosen], log_probs[chosen]
-        new = controls.draw(log_probs, owner, u[chosen]) if drawn is None else drawn[chosen]
+        if sampler.picker is not None:
+            given = self.valid & ~self.holes
+            new = sampler.picker(
+                Proposal(
+                    self.number,
+                    self.tokens,
+                    self.valid & ~self.masked,
+                    given,
+                    owner,
+                    place,
+                    log_probs,
+                    u[chosen],
+                    controls,
+                )
+            )
+        else:
+            new = controls.draw(log_probs, owner, u[chosen]) if drawn is None else drawn[chosen]
         new = torch.where(confirmed[owner, place], self.old[owner, place], new)
 
         differs = torch.zeros_like(reveal)
         differs[owner, place] = new != self.old[owner, place]
-        self.edited = differs.any(-1)
+        self.edited = differs.sum(-1)
+        if sampler.review is not None:
+            self.entropy = self.entropy.clone()
+            self.entropy[owner, place] = entropies(log_probs).float()
         self.old = self.old.masked_fill(step.masked, -1)
         self.tokens, self.confidence = self.tokens.clone(), self.confidence.clone()
         self.tokens[owner, place] = new
@@ -242,6 +265,8 @@ class Walk:
             turns=self.turns,
             changed=self.edited,
             t=self.t,
+            entropy=self.entropy,
+            left=self.masked.sum(-1),
         )
         positions = review.reopen(look) & rows[:, None]
         self.old = torch.where(positions, self.tokens, self.old)

@@ -27,6 +27,7 @@ class Tokenizer:
         mask_id: the id of the mask.
         mask_added: whether the vocabulary had none.
         end_id: the id of <|endoftext|>, None where the vocabulary has none.
+        special_ids: all other special tokens, such as [CLS] and [PAD], and those that were never used; they are not written.
         vocab_size: V, the mask included.
     """
 
@@ -42,7 +43,12 @@ class Tokenizer:
         self.backend = backend
         self.mask_id: int = backend.get_vocab()[names[0]]
         self.end_id: int | None = backend.token_to_id(END)
+        added = backend.get_added_tokens_decoder()
+        special = {id for id, token in added.items() if token.special}
+        special |= {id for token, id in backend.get_vocab().items() if token.startswith("[unused")}
+        self.special_ids = tuple(sorted(special - {self.mask_id, self.end_id}))
         self.vocab_size: int = max(backend.get_vocab().values()) + 1
+        self.spaced = isinstance(backend.decoder, decoders.WordPiece | decoders.Metaspace)
 
     def encode(self, text: str) -> list[int]:
         """Text to ids.
@@ -68,6 +74,16 @@ class Tokenizer:
             raise self._unknown([text]) or error from None
         return encoding.ids, encoding.offsets
 
+    def surround(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The special tokens that stand before and after a single text where a model wants them, such as [CLS] and [SEP]."""
+        for text in ("a", "C", "0"):  # what one vocabulary ignores another knows
+            whole = self.backend.encode(text, add_special_tokens=True)
+            special = [bool(flag) for flag in whole.special_tokens_mask]
+            if False in special:
+                first, last = special.index(False), len(special) - special[::-1].index(False)
+                return tuple(whole.ids[:first]), tuple(whole.ids[last:])
+        return (), ()
+
     def decode(self, ids: Iterable[int], mask: str = "") -> str:
         """Ids to text; masks are shown as `mask`, <|endoftext|> as nothing."""
         runs: list[str] = []
@@ -80,9 +96,36 @@ class Tokenizer:
                 run.append(token)
         return "".join([*runs, self.backend.decode(run)])
 
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Many rows without masks, on all cores."""
+        return self.backend.decode_batch([list(row) for row in rows])
+
+    def following(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """The text of some tokens as it follows others: with its space where spaces are the decoder's, and "##" joined."""
+        if not self.spaced or not before:
+            return self.decode(ids)
+        alone, text = self.backend.decode(before[-1:]), self.decode([before[-1], *ids])
+        return text[len(alone) :] if text.startswith(alone) else f" {self.decode(ids)}"
+
     def pieces(self, ids: Iterable[int], mask: str = "░") -> list[str]:
-        """Each token's own text, for pictures; half a UTF-8 character shows as a replacement mark."""
-        return [mask if token == self.mask_id else self.backend.decode([token]) for token in ids]
+        """Each token's own text, for pictures; half a UTF-8 character shows as a replacement mark.
+
+        Where spaces are the decoder's (BERT's word pieces), a token that begins a word has its space.
+        """
+        if not self.spaced:
+            return [mask if token == self.mask_id else self.backend.decode([token]) for token in ids]
+        found: list[str] = []
+        last: list[int] = []
+        for token in ids:
+            if token == self.mask_id:
+                found.append(f" {mask}" if found else mask)
+                last = []
+                continue
+            alone, text = self.backend.decode(last), self.backend.decode([*last, token])
+            joins = last and text.startswith(alone)
+            found.append(text[len(alone) :] if joins else f" {text}" if found else text)
+            last = [token]
+        return found
 
     def fingerprint(self) -> str:
         """A short name that two tokenizers share exactly when they are the same."""

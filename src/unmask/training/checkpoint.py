@@ -9,6 +9,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -54,12 +55,13 @@ def save_checkpoint(
     averaged: dict[str, Tensor] | None,
     optimizers: list[Optimizer],
     learned: dict[str, Tensor],
+    architecture: dict[str, Any] | None = None,
 ) -> Path:
     """Write the checkpoint of a step, point `last` (and `best`, if it is) at it, and drop what nothing points at."""
     root = run / "checkpoints"
     target = root / f"step-{state.step:06d}"
     with atomic_folder(target) as folder:
-        save_pretrained(folder, weights if averaged is None else averaged, tokenizer, config)
+        save_pretrained(folder, weights if averaged is None else averaged, tokenizer, config, architecture)
         trainer = folder / "trainer"
         trainer.mkdir()
         (trainer / "state.json").write_text(json.dumps(asdict(state)), "utf-8")

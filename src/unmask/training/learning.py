@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unmask.backbones.transformer import Transformer
 from unmask.config import (
     RunConfig,
     build_corruption,
@@ -89,7 +88,7 @@ class TextLearner:
     """
 
     def __init__(
-        self, config: RunConfig, model: Transformer, split: TokenSplit, tokenizer: Tokenizer, place: Place
+        self, config: RunConfig, model: nn.Module, split: TokenSplit, tokenizer: Tokenizer, place: Place
     ) -> None:
         self.config, self.model, self.tokenizer, self.place = config, model, tokenizer, place
         rows, length = config.train.batch_size, config.canvas

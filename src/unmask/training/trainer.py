@@ -15,9 +15,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
+from unmask.backbones.masked import MaskedLM
 from unmask.backbones.precision import resolve_precision
 from unmask.backbones.thinking import ThoughtTransformer
-from unmask.backbones.transformer import show_only
+from unmask.backbones.transformer import Transformer, show_only
 from unmask.config import RunConfig, build_bound, build_data
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
 from unmask.evaluation.remembering import remember_segments
@@ -197,7 +198,8 @@ class Trainer:
                 for optimizer in self.prepared:
                     optimizer.step()
                     optimizer.zero_grad()
-            show_only(self.model, None)
+            if isinstance(self.model, Transformer):
+                show_only(self.model, None)
             self.learner.after(step, lesson)
             for name, value in {"loss": loss.value.detach(), **loss.metrics}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
@@ -208,7 +210,7 @@ class Trainer:
     def _open_attention(self, generator: torch.Generator) -> None:
         """Between a causal model and a bidirectional one: as much of what comes later is visible as steps are done."""
         steps = self.config.adapt.anneal
-        if self.state.step < steps and self.config.model.attention == "bidirectional":
+        if self.state.step < steps and isinstance(self.model, Transformer):
             share = self.state.step / steps
             show_only(self.model, opening(self.config.model.length, share, generator, self.device))
 
@@ -272,6 +274,7 @@ class Trainer:
                 averaged=self.average.weights if self.average else None,
                 optimizers=self.optimizers,
                 learned=learned,
+                architecture=self.model.architecture() if isinstance(self.model, MaskedLM) else None,
             )
             self._tell("saved", self.state.step, folder)
         self.accelerator.wait_for_everyone()

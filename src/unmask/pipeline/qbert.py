@@ -1,0 +1,310 @@
+"""QBERT (seed 000): any model that fills masks as a parallel generator that keeps to its theme, without training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unmask.diffusion.schedules import SCHEDULES
+from unmask.pipeline.encoders import Embedder, find_encoder
+from unmask.pipeline.job import Job
+from unmask.pipeline.options import SamplingOptions, whole
+from unmask.pipeline.pipeline import Pipeline
+from unmask.pipeline.results import Generation, Request
+from unmask.pipeline.sequential import one_by_one
+from unmask.pretrained import read_tensors, write_tensors
+from unmask.pretrained.masked import CAUSAL
+from unmask.sampling.coherence import Coherent, Scales
+from unmask.sampling.frame import Frame
+from unmask.sampling.memory import SemanticMemory
+from unmask.sampling.picking import Narrowing
+from unmask.sampling.sampler import Sampler
+from unmask.sampling.samplers import qbert
+
+SHORTLIST = 4
+EMPTY = "the prompt is empty: qbert keeps to what it is given, so give it some words"
+
+
+@dataclass(frozen=True)
+class QBertConfig:
+    """Seed 000's configuration, and a switch for each of its enhancements.
+
+    Args:
+        max_length: tokens of a text, the prompt included.
+        batch_size: texts that are written side by side.
+        num_candidates: at most so many tokens are weighed by meaning at a position.
+        embedding_dim: at most so many numbers of an embedding are compared.
+        context_window: tokens on either side that the phrase scale sees at the first step; and in the sequential mode the last
+            words that may still change.
+        base_temperature: of the draws; 0 takes the best.
+        min_threshold: a candidate's coherence must be at least this share of the best one's.
+        top_k: the likeliest tokens among which a position is drawn at the first step; at least 5 at the last.
+        compression_ratio: the share of a remembered embedding's numbers that are kept.
+        max_cache_size: contexts that are remembered; 0: none.
+        diffusion_steps: steps in all, where the text is filled before; the length of all that grows or narrows.
+        parallel_positions: new positions a step.
+        position_dropout: the share of the settled tokens that are drawn again after each step.
+        convergence_threshold: a full text is done when a smaller share of its tokens changed.
+        min_p: tokens must be at least this share as likely as the likeliest, after the temperature; so meaning does not make
+            nonsense.
+        coherence_weight: what a coherence of 1 adds to a candidate's log-probability, before the temperature; 0 with
+            min_threshold 0 and acceptance off is generation without coherence.
+        uncertain: draw the least sure tokens again, not any.
+        progressive: narrow top_k with the steps.
+        expanding: let context_window grow to its double with the steps.
+        multi_scale: weigh runs of three tokens, windows and all that is written (0.3, 0.3, 0.4), not all that is written alone.
+        acceptance: drop proposals that make the whole text less coherent than the likeliest tokens would.
+        economical: weigh the larger scales for the best 4 of each position's candidates only, chosen by the tokens' own meanings.
+    """
+
+    max_length: int = 100
+    batch_size: int = 1
+    num_candidates: int = 50
+    embedding_dim: int = 768
+    context_window: int = 5
+    base_temperature: float = 0.5
+    min_threshold: float = 0.9
+    top_k: int = 50
+    compression_ratio: float = 0.5
+    max_cache_size: int = 3
+    diffusion_steps: int = 5
+    parallel_positions: int = 10
+    position_dropout: float = 0.2
+    convergence_threshold: float = 0.01
+    min_p: float = 0.01
+    coherence_weight: float = 10.0
+    uncertain: bool = True
+    progressive: bool = True
+    expanding: bool = True
+    multi_scale: bool = True
+    acceptance: bool = True
+    economical: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range; the parts that use a value check it too."""
+        for name in ("max_length", "batch_size", "num_candidates", "embedding_dim", "context_window", "top_k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.base_temperature < 0:
+            raise ValueError(f"base_temperature must be 0 or more, not {self.base_temperature}")
+        self.sampler("linear")
+        SemanticMemory(self.max_cache_size, self.compression_ratio)
+
+    def sampler(self, schedule: str) -> Sampler:
+        """The sampler without coherence."""
+        return qbert(
+            SCHEDULES[schedule](),
+            self.parallel_positions,
+            self.position_dropout,
+            self.diffusion_steps,
+            self.convergence_threshold,
+            self.top_k,
+            self.uncertain,
+            self.progressive,
+        )
+
+    def picker(self, embedder: Embedder, theme: Tensor | None) -> Coherent:
+        """How tokens are drawn by meaning."""
+        scales = Scales(window=self.context_window, expanding=self.expanding)
+        if not self.multi_scale:
+            scales = replace(scales, local=0.0, phrase=0.0, whole=1.0)
+        narrowing = Narrowing(self.top_k, self.diffusion_steps if self.progressive else 0, min(5, self.top_k))
+        return Coherent(
+            embedder,
+            narrowing,
+            scales,
+            self.num_candidates,
+            self.min_threshold,
+            self.coherence_weight,
+            self.acceptance,
+            SHORTLIST if self.economical else 0,
+            theme,
+        )
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text and what it took.
+
+    Attributes:
+        generation: the text, its tokens, and the forward passes.
+        coherence: the cosine between the meaning of what was written and of what was given.
+    """
+
+    generation: Generation
+    coherence: float
+
+    def __str__(self) -> str:
+        return self.generation.text
+
+
+class QBert:
+    """Generate and infill with coherence.
+
+    Args:
+        pipe: a model that fills masks: BERT and its kin, or one of ours.
+        config: the seed's settings.
+        encoder: what texts mean: a folder, a hub id or an installed package of a sentence encoder, "own" for the model's hidden
+            states, or an embedder; None: MiniLM where its package is installed, else "own".
+
+    Attributes:
+        memory: what earlier texts were about.
+        meaning: the name of the encoder.
+
+    Raises:
+        ValueError: a model that does not fill masks, or an encoder that is not found.
+    """
+
+    def __init__(
+        self, pipe: Pipeline, config: QBertConfig | None = None, encoder: str | Path | Embedder | None = None
+    ) -> None:
+        self.pipe, self.config = pipe, config or QBertConfig()
+        if pipe.config.diffusion.corruption == "none":
+            raise ValueError(CAUSAL.format("this", "MODEL"))
+        if pipe.config.diffusion.corruption == "uniform":
+            raise ValueError(
+                "this model was trained with random tokens and does not fill masks: qbert needs one that does"
+            )
+        if isinstance(encoder, Embedder):
+            self.embedder, self.meaning = encoder, "the given encoder"
+        else:
+            encode, self.meaning = find_encoder(encoder, pipe)
+            self.embedder = Embedder(encode, pipe.tokenizer, self.config.embedding_dim)
+        self.memory = SemanticMemory(self.config.max_cache_size, self.config.compression_ratio)
+
+    def generate(self, prompt: str, tokens: int = 20, *, coherent: bool = True, seed: int = 0) -> list[Written]:
+        """Go on from a prompt by `tokens` tokens, all at once; `batch_size` texts.
+
+        Args:
+            prompt: what the text is about, and begins with.
+            tokens: how many are written.
+            coherent: by meaning; else the same steps by the model's probabilities alone.
+            seed: text i uses seed + i.
+
+        Raises:
+            ValueError: an empty prompt, or one that is too long.
+        """
+        job = self.stream(self.request(prompt, tokens, seed), coherent=coherent)
+        for _ in job:
+            pass
+        return self.finish(job)
+
+    def infill(self, text: str, *, coherent: bool = True, seed: int = 0) -> list[Written]:
+        """Fill the holes of a text such as "The [MASK:3] fox", keeping to what the rest is about.
+
+        Raises:
+            ValueError: no hole, a text of nothing but holes, or one that is too long.
+        """
+        request = self.pipe.request_infill(text, **self.options(seed))
+        canvas = request.layout.canvases[0]
+        if all(token == self.pipe.tokenizer.mask_id for token in canvas):
+            raise ValueError("there is nothing but holes: coherence needs some text to be coherent with")
+        self.check_length(len(canvas))
+        job = self.stream(request, coherent=coherent)
+        for _ in job:
+            pass
+        return self.finish(job)
+
+    def stream(self, request: Request, *, coherent: bool = True) -> Job:
+        """Every state of the canvases; then `finish(job)` has the texts."""
+        sampler = self.config.sampler(self.pipe.config.diffusion.schedule)
+        if coherent:
+            sampler = replace(sampler, picker=self.config.picker(self.embedder, self.recalled(request)))
+        return Job(self.pipe, [request], sampler)
+
+    def finish(self, job: Job) -> list[Written]:
+        """The texts of a job that is through, which are remembered."""
+        request = job.requests[0]
+        found = [Written(item, self.coherence(request, item)) for item in job.results[0]]
+        if self.config.max_cache_size:
+            context, theme = self.embedder([given(request, self.pipe), tuple(found[0].generation.tokens)])
+            self.memory.store(context, theme)
+        return found
+
+    def sequential(self, prompt: str, tokens: int = 20, *, coherent: bool = True, seed: int = 0) -> Iterator[Frame]:
+        """The seed's first mode: one token after the other; after each the least sure of the last window is drawn again.
+
+        Yields a frame a token, whose `lengths` say how much is settled: the last window may still change. `settle` makes texts
+        of the last one.
+
+        Raises:
+            ValueError: an empty prompt, or one that is too long.
+        """
+        request = self.request(prompt, tokens, seed)
+        picker = self.config.sampler(self.pipe.config.diffusion.schedule).picker
+        if coherent:
+            picker = replace(self.config.picker(self.embedder, self.recalled(request)), accepting=False)
+        return one_by_one(self.pipe, request, picker, self.config.context_window)
+
+    def settle(self, prompt: str, tokens: int, last: Frame, seed: int = 0) -> list[Written]:
+        """The texts of a sequential run's last frame."""
+        request = self.request(prompt, tokens, seed)
+        start, found = len(given(request, self.pipe)), list[Written]()
+        for row, ids in enumerate(last.tokens.tolist()):
+            fill, text = self.pipe.tokenizer.decode(ids[start:]), self.pipe.tokenizer.decode(ids)
+            confidence = [round(value, 6) for value in last.confidence[row].tolist()]
+            item = Generation(text, ids, [fill], confidence, int(last.nfe[row]), seed + row)
+            found.append(Written(item, self.coherence(request, item)))
+        return found
+
+    def request(self, prompt: str, tokens: int, seed: int = 0) -> Request:
+        """What `generate` asks."""
+        if not prompt.strip():
+            raise ValueError(EMPTY)
+        tokens = whole(tokens, "tokens", 1)
+        length = len(self.pipe.tokenizer.encode(prompt)) + tokens
+        self.check_length(length)
+        return self.pipe.request_generate(prompt, length=length, **self.options(seed))
+
+    def options(self, seed: int) -> SamplingOptions:
+        """The sampling options that the configuration means."""
+        config = self.config
+        return SamplingOptions(
+            num_samples=config.batch_size,
+            temperature=config.base_temperature,
+            min_p=config.min_p,
+            sampler="qbert",
+            seed=seed,
+        )
+
+    def check_length(self, length: int) -> None:
+        """Refuse what the model or the configuration does not hold."""
+        if length > self.pipe.length:
+            raise ValueError(f"prompt and new text have {length} tokens; the model's canvas has {self.pipe.length}")
+        if length > self.config.max_length:
+            raise ValueError(f"prompt and new text have {length} tokens, more than max_length {self.config.max_length}")
+
+    def recalled(self, request: Request) -> Tensor | None:
+        """What is remembered of texts that began like this one."""
+        if not len(self.memory):
+            return None
+        return self.memory.recall(self.embedder([given(request, self.pipe)])[0])
+
+    def coherence(self, request: Request, item: Generation) -> float:
+        """The cosine between what was written and what was given."""
+        canvas, mask_id = request.layout.canvases[0], self.pipe.tokenizer.mask_id
+        new = tuple(token for token, old in zip(item.tokens, canvas, strict=False) if old == mask_id)
+        theirs, ours = self.embedder([given(request, self.pipe), new])
+        return float(F.cosine_similarity(theirs, ours, dim=-1))
+
+    def save(self, file: Path) -> None:
+        """Write what is remembered, as safetensors."""
+        write_tensors(self.memory.tensors() or {"size": torch.tensor(0)}, file)
+
+    def load(self, file: Path) -> None:
+        """Remember what was written by `save`.
+
+        Raises:
+            ValueError: a damaged file, or embeddings of another encoder.
+        """
+        tensors = read_tensors(file)
+        if int(tensors["size"]):
+            self.memory.load(tensors)
+
+
+def given(request: Request, pipe: Pipeline) -> tuple[int, ...]:
+    """The tokens that stand on a request's canvas already."""
+    return tuple(token for token in request.layout.canvases[0] if token != pipe.tokenizer.mask_id)
