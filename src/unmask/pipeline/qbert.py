@@ -24,7 +24,7 @@ from unmask.sampling.picking import Narrowing
 from unmask.sampling.sampler import Sampler
 from unmask.sampling.samplers import qbert
 
-SHORTLIST = 4
+SHORTLIST = 3
 EMPTY = "the prompt is empty: qbert keeps to what it is given, so give it some words"
 
 
@@ -57,7 +57,7 @@ class QBertConfig:
         expanding: let context_window grow to its double with the steps.
         multi_scale: weigh runs of three tokens, windows and all that is written (0.3, 0.3, 0.4), not all that is written alone.
         acceptance: drop proposals that make the whole text less coherent than the likeliest tokens would.
-        economical: weigh the larger scales for the best 4 of each position's candidates only, chosen by the tokens' own meanings.
+        economical: weigh the larger scales for the best 3 of each position's candidates only, chosen by the tokens' own meanings.
     """
 
     max_length: int = 100

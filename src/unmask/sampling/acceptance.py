@@ -16,6 +16,9 @@ Run = tuple[int, ...]
 Embed = Callable[[Sequence[Run]], Float[Tensor, "N E"]]
 """Runs of tokens -> their embeddings, each of length 1."""
 
+AHEAD = 3
+"""Prefixes of a row's queue that are tried in one call: what lies behind a fall was embedded for nothing."""
+
 
 def accept(
     embed: Embed,
@@ -28,8 +31,8 @@ def accept(
     """Each proposal in order of its own gain, kept only if the text is no less coherent with it than without.
 
     The text before any of them is `base`, with the likeliest token everywhere; where a proposal falls, that stays. One by one
-    this takes a call for each proposal; here one call embeds every prefix of every row's queue, and after a row's first fall
-    the rest of its queue is asked again without it. The results are the same.
+    this takes a call for each proposal of each row; here a call embeds the next few prefixes of every row's queue, and after a
+    row's first fall the rest of its queue is asked again without it. The results are the same.
 
     Args:
         embed: runs of tokens to vectors.
@@ -53,17 +56,19 @@ def accept(
         queues.setdefault(int(owner[changing[i]]), []).append(int(changing[i]))
     text, result = base.clone(), before.clone()
     while queues:
-        scores = iter(prefix_scores(embed, theme, text, written, place, chosen, queues))
+        heads = {row: queue[:AHEAD] for row, queue in queues.items()}
+        scores = iter(prefix_scores(embed, theme, text, written, place, chosen, heads))
         later: dict[int, list[int]] = {}
-        for row, queue in queues.items():
-            values = [next(scores) for _ in queue]
+        for row, head in heads.items():
+            values = [next(scores) for _ in head]
             kept = 0
-            while kept < len(queue) and values[kept] >= current[row]:
+            while kept < len(head) and values[kept] >= current[row]:
                 current[row] = values[kept]
                 kept += 1
-            for index in queue[:kept]:
+            for index in head[:kept]:
                 text[row, place[index]] = result[index] = chosen[index]
-            if rest := queue[kept + 1 :]:  # without the one that fell
+            fallen = kept < len(head)
+            if rest := queues[row][kept + fallen :]:
                 later[row] = rest
         queues = later
     return result

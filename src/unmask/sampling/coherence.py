@@ -82,7 +82,8 @@ class Coherent:
         min_threshold: a candidate's coherence must be at least this share of the best one's.
         weight: what a coherence of 1 adds to a candidate's log-probability, before the temperature.
         accepting: whether proposals are dropped that make the whole text less coherent than the likeliest token would.
-        shortlist: weigh the larger scales for this many candidates a position, chosen by the tokens' own embeddings; 0: for all.
+        shortlist: weigh the larger scales for this many candidates a position, chosen by the tokens' own embeddings, which then
+            stand in for the smallest scale; 0: for all.
         memory: what is added to a row's theme; None: nothing.
     """
 
@@ -101,6 +102,8 @@ class Coherent:
         if self.candidates < 1:
             raise ValueError(f"num_candidates must be at least 1, not {self.candidates}")
         check_share("min_threshold", self.min_threshold)
+        if self.shortlist and not self.scales.phrase + self.scales.whole:
+            raise ValueError("a shortlist is weighed at the larger scales: give one of them a weight")
 
     def __call__(self, proposal: Proposal) -> Int[Tensor, " N"]:
         """A token for each position."""
@@ -112,12 +115,12 @@ class Coherent:
         known = known_positions(proposal)
         written = known & ~proposal.given
         theme = self.theme(proposal)
-        possible = log_probs.isfinite()
+        possible, own = log_probs.isfinite(), None
         if self.shortlist:
             own = self.embed([(token,) for token in candidates.flatten().tolist()]).view(*candidates.shape, -1)
             near = rounded(own, theme[proposal.owner][:, None])
             possible &= best_of(log_probs + self.weight * near, self.shortlist)
-        matrix = self.matrix(proposal, candidates, possible, base, known, written)
+        matrix = self.matrix(proposal, candidates, possible, base, known, written, own)
         coherence = matrix.scores(theme).masked_fill(~possible, -torch.inf)
         best = coherence.amax(-1, keepdim=True)
         # below nothing a share of the best is no lower bound
@@ -143,13 +146,14 @@ class Coherent:
         base: Tokens,
         known: Positions,
         written: Positions,
+        own: Float[Tensor, "N C E"] | None = None,
     ) -> Matrix:
-        """Every candidate's text at three scales, all in one call."""
+        """Every candidate's text at three scales, all in one call; `own` stands in for the smallest scale, where it is given."""
         scales = self.scales
         reach = scales.reach(proposal.number, self.narrowing.steps)
         near, far, tokens = known.tolist(), written.tolist(), base.tolist()
         views = [(scales.local, NEIGHBOURS, near), (scales.phrase, reach, near), (scales.whole, base.shape[1], far)]
-        wanted = [view for view in views if view[0]]
+        wanted = [view for view in views[0 if own is None else 1 :] if view[0]]
         asked: list[Run] = []
         for index, (row, place) in enumerate(zip(proposal.owner.tolist(), proposal.place.tolist(), strict=True)):
             around = [
@@ -166,7 +170,10 @@ class Coherent:
         weights = found.new_tensor([weight for weight, _, _ in wanted])
         embeddings = found.new_zeros(*candidates.shape, found.shape[-1])
         embeddings[possible] = (found.view(-1, len(wanted), found.shape[-1]) * weights[:, None]).sum(1)
-        return Matrix(proposal.owner, proposal.place, candidates, embeddings / weights.sum())
+        if own is not None:
+            embeddings = embeddings + scales.local * own
+        total = sum(weight for weight, _, _ in views)
+        return Matrix(proposal.owner, proposal.place, candidates, embeddings / total)
 
 
 def known_positions(proposal: Proposal) -> Positions:
