@@ -27,6 +27,7 @@ docs: .venv/.installed-dev
 .venv/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,hub]'
+	$(BIN)/pip install --quiet --no-deps rxnmapper==0.4.3
 	touch .venv/.installed $@
 
 clean:

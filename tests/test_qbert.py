@@ -41,7 +41,8 @@ def test_it_writes_in_order_and_leaves_no_mask(bert: Path, economical: bool) -> 
     assert [item.generation.seed for item in found] == [4, 5, 6]
     for item in found:
         assert item.generation.text.startswith(PROMPT + " ")
-        assert item.generation.nfe == 5
+        # two steps fill the text, and at most three look again
+        assert 2 < item.generation.nfe <= 5
         assert -1 <= item.coherence <= 1
     alone = writer(bert).generate(PROMPT, 20, seed=5)[0]
     if not economical:

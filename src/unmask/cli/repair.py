@@ -48,9 +48,11 @@ def parser() -> Parser:
     result = Parser(
         "repair",
         "Show which tokens of a text a model takes for wrong (on stderr), and write the text without them (on stdout).\n"
-        "The model must have been trained to repair: unmask train shakespeare-repair, or the shipped one.",
+        "Best is a model trained to repair (unmask train shakespeare-repair, or the shipped one); any other that fills masks, a\n"
+        "BERT too, repairs where it disagrees with what stands there.",
         'examples:\n  unmask repair shakespeare-repair "To be, or nqt to be: thxt is the question"\n'
-        '  unmask repair shakespeare-repair "Now is the wintwr of our discontint" --protect "Now is" --json',
+        '  unmask repair shakespeare-repair "Now is the wintwr of our discontint" --protect "Now is" --json\n'
+        '  unmask repair google-bert/bert-base-cased "The capital of France is London."',
     )
     result.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     result.add_argument("text", metavar="TEXT", help="the text")
