@@ -1,5 +1,6 @@
 """unmask qbert MODEL PROMPT: write with any masked language model, in parallel, keeping to the prompt's theme."""
 
+import copy
 import sys
 import time
 from argparse import BooleanOptionalAction, Namespace
@@ -66,10 +67,13 @@ def write(writer: QBert, arguments: Namespace) -> list[Mode]:
     """In the modes that are asked for, the parallel one first."""
     prompt, tokens, seed = arguments.prompt, arguments.tokens, arguments.seed
     modes: list[Mode] = []
+    # modes that are compared remember the same: not each other's texts
+    before, after = copy.deepcopy(writer.memory), writer.memory
     if not arguments.sequential:
         for name, coherent in [("parallel", True), ("parallel, no coherence", False)]:
             if not coherent and not arguments.compare:
                 continue
+            writer.memory = after if coherent else copy.deepcopy(before)
             began = time.monotonic()
             job = writer.stream(writer.request(prompt, tokens, seed), coherent=coherent)
             if coherent and not arguments.json:
@@ -80,6 +84,7 @@ def write(writer: QBert, arguments: Namespace) -> list[Mode]:
                 list(job)
             modes.append(Mode(name, writer.finish(job), time.monotonic() - began))
     if arguments.sequential or arguments.compare:
+        writer.memory = copy.deepcopy(before) if modes else after
         began = time.monotonic()
         frames = writer.sequential(prompt, tokens, seed=seed)
         seen: list[Frame] = []
@@ -90,6 +95,7 @@ def write(writer: QBert, arguments: Namespace) -> list[Mode]:
             note("")
         written = writer.settle(prompt, tokens, seen[-1], seed)
         modes.append(Mode("sequential", written, time.monotonic() - began))
+    writer.memory = after
     return modes
 
 

@@ -216,12 +216,10 @@ class QBert:
         return Job(self.pipe, [request], sampler)
 
     def finish(self, job: Job) -> list[Written]:
-        """The texts of a job that is through, which are remembered."""
+        """The texts of a job that is through; the first is remembered."""
         request = job.requests[0]
         found = [Written(item, self.coherence(request, item)) for item in job.results[0]]
-        if self.config.max_cache_size:
-            context, theme = self.embedder([given(request, self.pipe), tuple(found[0].generation.tokens)])
-            self.memory.store(context, theme)
+        self.remember(request, found[0].generation)
         return found
 
     def sequential(self, prompt: str, tokens: int = 20, *, coherent: bool = True, seed: int = 0) -> Iterator[Frame]:
@@ -240,7 +238,7 @@ class QBert:
         return one_by_one(self.pipe, request, picker, self.config.context_window)
 
     def settle(self, prompt: str, tokens: int, last: Frame, seed: int = 0) -> list[Written]:
-        """The texts of a sequential run's last frame."""
+        """The texts of a sequential run's last frame; the first is remembered."""
         request = self.request(prompt, tokens, seed)
         start, found = len(given(request, self.pipe)), list[Written]()
         for row, ids in enumerate(last.tokens.tolist()):
@@ -248,6 +246,7 @@ class QBert:
             confidence = [round(value, 6) for value in last.confidence[row].tolist()]
             item = Generation(text, ids, [fill], confidence, int(last.nfe[row]), seed + row)
             found.append(Written(item, self.coherence(request, item)))
+        self.remember(request, found[0].generation)
         return found
 
     def request(self, prompt: str, tokens: int, seed: int = 0) -> Request:
@@ -282,6 +281,12 @@ class QBert:
         if not len(self.memory):
             return None
         return self.memory.recall(self.embedder([given(request, self.pipe)])[0])
+
+    def remember(self, request: Request, item: Generation) -> None:
+        """Keep what a text was about, under what it began with."""
+        if self.config.max_cache_size:
+            context, theme = self.embedder([given(request, self.pipe), tuple(item.tokens)])
+            self.memory.store(context, theme)
 
     def coherence(self, request: Request, item: Generation) -> float:
         """The cosine between what was written and what was given."""
