@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from conftest import TEXT
+from unmask.backbones.thinking import ThoughtTransformer
 from unmask.cli import main
+from unmask.cli.evaluate import find_held_out
+from unmask.config import build_bound
+from unmask.evaluation.likelihood import evaluate_likelihood
+from unmask.evaluation.remembering import remember_segments
+from unmask.pipeline import Pipeline
+from unmask.text.segments import document_windows
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -53,6 +60,23 @@ def test_thoughts_are_analysed(capsys: pytest.CaptureFixture[str], thoughtful: P
     report = json.loads((tmp_path / "found/thoughts.json").read_text())
     assert {"stability", "compression", "alignment", "diversity"} < report.keys()
     assert (tmp_path / "found/thoughts.png").is_file()
+
+
+def test_a_model_is_evaluated_with_its_thoughts(capsys: pytest.CaptureFixture[str], thoughtful: Path) -> None:
+    assert main(["evaluate", str(thoughtful), "--json", "--blocks", "8", "--samples", "0", "--device", "cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    pipe = Pipeline.from_pretrained(thoughtful, "cpu")
+    assert isinstance(pipe.model, ThoughtTransformer)
+    windows = document_windows(find_held_out(pipe, None, None).split, pipe.length, 2, 4)
+    measure = build_bound(pipe.config, pipe.model, pipe.tokenizer)
+    bounds = [
+        evaluate_likelihood(
+            measure.denoiser, windows.flatten(0, 1), measure.corruption, measure.objective, draws=4, memory=memory
+        ).nelbo.mean
+        for memory in (remember_segments(pipe.model, windows), None)
+    ]
+    assert found["nelbo"]["mean"] == pytest.approx(bounds[0], rel=1e-4)
+    assert bounds[0] != pytest.approx(bounds[1], rel=1e-4)
 
 
 @pytest.mark.parametrize(

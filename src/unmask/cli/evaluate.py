@@ -10,12 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from unmask.backbones.thinking import ThoughtTransformer
 from unmask.cli.options import MODEL_HELP, Parser, note, print_json
 from unmask.config import build_bound, build_corpus
 from unmask.evaluation.generation import SampleQuality, sample_quality, words
 from unmask.evaluation.likelihood import Likelihood, evaluate_likelihood
+from unmask.evaluation.remembering import remember_segments
 from unmask.pipeline import Pipeline
 from unmask.text.batches import eval_blocks
+from unmask.text.segments import document_windows
 from unmask.text.shards import TokenSplit, is_prepared, open_tokens, split_by_position, tokenize
 
 
@@ -104,9 +107,15 @@ def find_held_out(pipe: Pipeline, data: str | None, split: str | None) -> HeldOu
 
 
 def bound(pipe: Pipeline, split: TokenSplit, blocks: int, draws: int, seed: int) -> Likelihood:
-    """The NELBO of blocks of the model's own length."""
+    """The NELBO of blocks of the model's own length; a model with thoughts reads those of the segments before, as in training."""
     measure = build_bound(pipe.config, pipe.model, pipe.tokenizer)
-    rows = eval_blocks(split, pipe.length, blocks).to(pipe.device)
+    memory = None
+    if isinstance(pipe.model, ThoughtTransformer):
+        segments = pipe.config.thinking.segments
+        windows = document_windows(split, pipe.length, segments, -(-blocks // segments)).to(pipe.device)
+        memory, rows = remember_segments(pipe.model, windows), windows.flatten(0, 1)
+    else:
+        rows = eval_blocks(split, pipe.length, blocks).to(pipe.device)
     return evaluate_likelihood(
         measure.denoiser,
         rows,
@@ -117,6 +126,7 @@ def bound(pipe: Pipeline, split: TokenSplit, blocks: int, draws: int, seed: int)
         # an autoregressive model's likelihood is exact: one look is enough
         draws=1 if pipe.config.diffusion.corruption == "none" else draws,
         seed=seed,
+        memory=memory,
     )
 
 
