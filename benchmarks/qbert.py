@@ -32,7 +32,8 @@ from unmask.evaluation.likelihood import Estimate
 from unmask.pipeline import Pipeline, Request, SamplingOptions
 from unmask.pipeline.encoders import Embedder, load_encoder
 from unmask.pipeline.layouts import reopened
-from unmask.pipeline.qbert import QBert, QBertConfig, Written
+from unmask.pipeline.qbert import QBert, Written
+from unmask.pipeline.qbert_config import QBertConfig
 from unmask.sampling.acceptance import Run
 from unmask.sampling.coherence import Coherent
 from unmask.sampling.controls import Controls

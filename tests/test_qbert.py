@@ -13,9 +13,11 @@ from torch import Tensor
 
 from test_masked import bert as bert  # a fixture
 from unmask.cli import main
+from unmask.cli.qbert import meanings
 from unmask.pipeline import Pipeline
 from unmask.pipeline.encoders import PACKAGE, Embedder, find_encoder, load_encoder
-from unmask.pipeline.qbert import QBert, QBertConfig
+from unmask.pipeline.qbert import QBert
+from unmask.pipeline.qbert_config import QBertConfig
 from unmask.pipeline.sequential import words
 from unmask.text.tokenizer import Tokenizer
 
@@ -284,6 +286,10 @@ def test_the_command(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.startswith("to ")
     assert main([*model, PROMPT, "--sequential", "--tokens", "5", *options]) == 0
     assert capsys.readouterr().out.startswith(PROMPT)
+
+
+def test_the_help_explains_every_setting() -> None:
+    assert set(meanings(QBertConfig)) == {item.name for item in fields(QBertConfig)}
 
 
 def test_the_command_says_what_is_wrong(bert: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """unmask qbert MODEL PROMPT: write with any masked language model, in parallel, keeping to the prompt's theme."""
 
 import copy
+import inspect
+import re
 import sys
 import time
 from argparse import BooleanOptionalAction, Namespace
@@ -14,7 +16,8 @@ from rich.table import Table
 from unmask.cli.options import MODEL_HELP, Parser, note, print_json
 from unmask.evaluation.generation import distinct_n
 from unmask.pipeline import Pipeline
-from unmask.pipeline.qbert import EMPTY, QBert, QBertConfig, Written
+from unmask.pipeline.qbert import EMPTY, QBert, Written
+from unmask.pipeline.qbert_config import QBertConfig
 from unmask.pipeline.sequential import words
 from unmask.sampling.frame import Frame
 from unmask.text.template import parse_template
@@ -187,11 +190,20 @@ def parser() -> Parser:
     result.add_argument("--seed", type=int, default=0, help="text i uses seed + i (default: 0)")
     result.add_argument("--json", action="store_true", help="one JSON object on stdout")
     result.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda where there is one)")
-    group = result.add_argument_group("the seed's settings (see the page qBERT of the documentation)")
+    group = result.add_argument_group("the seed's settings")
+    meant = meanings(QBertConfig)
     for item in fields(QBertConfig):
         flag, default = "--" + item.name.replace("_", "-"), item.default
         if isinstance(default, bool):
-            group.add_argument(flag, action=BooleanOptionalAction, default=default)
+            group.add_argument(flag, action=BooleanOptionalAction, default=default, help=meant[item.name])
         else:
-            group.add_argument(flag, type=type(default), default=default, metavar="N", help=f"(default: {default})")
+            text = f"{meant[item.name]} (default: {default})"
+            group.add_argument(flag, type=type(default), default=default, metavar="N", help=text)
     return result
+
+
+def meanings(config: type) -> dict[str, str]:
+    """What each setting does, from the class's own description."""
+    listed = inspect.cleandoc(config.__doc__ or "").partition("Args:")[2]
+    found = re.findall(r"^ {4}(\w+): (.+?)(?=^ {4}\w+: |\Z)", listed, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()).rstrip(".").replace("%", "%%") for name, text in found}
