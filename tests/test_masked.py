@@ -23,7 +23,10 @@ from unmask.text.tokenizer import Tokenizer
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-KINDS = ("Bert", "Roberta", "DistilBert", "Albert", "ModernBert", "XLMRoberta", "Electra", "Esm")
+KINDS = (
+    *("Bert", "Roberta", "DistilBert", "Albert", "ModernBert", "XLMRoberta", "Electra", "Esm", "DebertaV2", "MPNet"),
+    *("ConvBert", "FNet"),  # whose padding changes what they say
+)
 SHAPE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

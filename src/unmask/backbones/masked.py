@@ -12,6 +12,8 @@ from unmask.types import Lengths, Positions, Times, Tokens
 
 WINDOWS = 16
 """A text may be this many times as long as the model's canvas; it is then read through overlapping windows."""
+MIXING = ("convbert", "fnet", "nystromformer", "yoso")
+"""Kinds that mix what is attended with what is not: rows of different lengths cannot share a pass."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class MaskedLM(nn.Module):
         self.network, self.surround = network, surround
         self.vocab_size, self.length = vocab_size, length
         self.longest = WINDOWS * length
+        self.mixing = getattr(getattr(network, "config", None), "model_type", None) in MIXING
 
     @property
     def checkpointing(self) -> bool:
@@ -68,7 +71,7 @@ class MaskedLM(nn.Module):
         """Logits (N, V) at `select`, in row-major order; (B, L, V) when it is not given. t is not read: masks are counted.
 
         Raises:
-            ValueError: more tokens than `longest`.
+            ValueError: more tokens than `longest`, or a network that keeps no state for each token.
         """
         everywhere = torch.ones_like(tokens, dtype=torch.bool) if select is None else select
         logits = self.view(tokens, lengths=lengths, select=everywhere).logits
@@ -81,7 +84,7 @@ class MaskedLM(nn.Module):
             raise ValueError(f"{length} tokens are more than the {self.longest} that this model can read in windows")
         sizes = torch.full((rows,), length, device=tokens.device) if lengths is None else lengths
         if length <= self.length:
-            return self._look(tokens, sizes, select)
+            return self._alike(tokens, sizes, select) if self.mixing else self._look(tokens, sizes, select)
         windows = Windows.over(sizes, length, self.length)
         # each position is answered by the window in whose middle it stands
         found = self._look(
@@ -91,6 +94,24 @@ class MaskedLM(nn.Module):
         owner, at = windows.own.nonzero().unbind(-1)
         states[windows.row[owner, 0], windows.place[owner, at]] = found.states[owner, at]
         return View(found.logits, states)
+
+    def _alike(self, tokens: Tokens, lengths: Lengths, select: Positions) -> View:
+        """Rows of each length in a pass of their own, for networks whose padding would change what they say."""
+        answers: list[tuple[Tensor, View]] = []
+        for size in cast(Sequence[int], lengths.unique().tolist()):
+            rows = (lengths == size).nonzero()[:, 0]
+            part = self._look(tokens[rows, :size], lengths[rows], select[rows, :size])
+            answers.append((rows, part))
+        first = answers[0][1]
+        states = first.states.new_zeros(*tokens.shape, first.states.shape[-1])
+        logits = first.logits.new_zeros(*tokens.shape, first.logits.shape[-1])
+        for rows, part in answers:
+            width = part.states.shape[1]
+            states[rows, :width] = part.states
+            wide = logits.new_zeros(len(rows), width, logits.shape[-1])
+            wide[select[rows, :width]] = part.logits
+            logits[rows, :width] = wide
+        return View(logits[select], states)
 
     def _look(self, tokens: Tokens, lengths: Lengths, select: Positions) -> View:
         """One pass over rows that fit; the head runs only at `select`."""
@@ -107,6 +128,10 @@ class MaskedLM(nn.Module):
 
         def narrow(module: nn.Module, given: Any, output: Any) -> Any:
             """Hand the head the selected positions only, as one row."""
+            if output[0].shape[1] != read.shape[1]:
+                raise ValueError(
+                    "this network has no state for each token, so its head cannot be asked for some of them"
+                )
             states.append(output[0][:, lead : lead + length])
             output.last_hidden_state = states[0][select][None]
             return output
