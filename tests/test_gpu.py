@@ -7,6 +7,7 @@ import torch
 
 from conftest import tiny_config
 from unmask.pipeline import Pipeline
+from unmask.pipeline.qbert import QBert
 from unmask.sampling.draws import Purpose, categorical, uniforms
 from unmask.training.trainer import train
 
@@ -41,3 +42,12 @@ def test_a_text_is_the_same_on_both_devices(trained: Path) -> None:
     same = [a.tokens == b.tokens for a, b in zip(*texts, strict=True)]
     # rounding may tip one draw in a million
     assert sum(same) >= 2
+
+
+def test_coherence_runs_there_too(trained: Path) -> None:
+    writer = QBert(Pipeline.from_pretrained(trained, "cuda"), encoder="own")
+    (first,) = writer.generate("to be", 8)
+    assert len(first.generation.tokens) == 13
+    *_, last = writer.sequential("to be", 4)
+    assert last.tokens.device.type == "cuda"
+    assert len(writer.memory) == 1

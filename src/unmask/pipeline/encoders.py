@@ -41,14 +41,17 @@ class Embedder:
         encode: texts to vectors.
         tokenizer: of the runs.
         size: at most so many numbers of an embedding are used; None: all.
+        device: where the vectors are wanted.
 
     Attributes:
         calls: times that texts were encoded.
         texts: texts that were.
     """
 
-    def __init__(self, encode: Encode, tokenizer: Tokenizer, size: int | None = None) -> None:
-        self.encode, self.tokenizer, self.size = encode, tokenizer, size
+    def __init__(
+        self, encode: Encode, tokenizer: Tokenizer, size: int | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.encode, self.tokenizer, self.size, self.device = encode, tokenizer, size, device
         self.calls = self.texts = 0
         # the vocabulary's own meanings are never forgotten
         self._words: dict[Run, Tensor] = {}
@@ -63,7 +66,7 @@ class Embedder:
             distinct = list(dict.fromkeys(texts))
             vectors = self.encode(distinct)[:, : self.size]
             place = {text: index for index, text in enumerate(distinct)}
-            vectors = F.normalize(vectors.float(), dim=-1)
+            vectors = F.normalize(vectors.float(), dim=-1).to(self.device)
             self.calls += 1
             self.texts += len(distinct)
             for run, text in zip(fresh, texts, strict=True):

@@ -70,7 +70,7 @@ class QBert:
             self.embedder, self.meaning = encoder, "the given encoder"
         else:
             encode, self.meaning = find_encoder(encoder, pipe)
-            self.embedder = Embedder(encode, pipe.tokenizer, self.config.embedding_dim)
+            self.embedder = Embedder(encode, pipe.tokenizer, self.config.embedding_dim, pipe.device)
         self.memory = SemanticMemory(self.config.max_cache_size, self.config.compression_ratio)
 
     def generate(self, prompt: str, tokens: int = 20, *, coherent: bool = True, seed: int = 0) -> list[Written]:
