@@ -202,6 +202,19 @@ def test_what_was_given_stays_as_it_was_written(bert: Path) -> None:
     assert pipe.tokenizer.following(ids[:2], ids[2:]) == "ion be"
 
 
+def test_words_that_the_vocabulary_lacks_survive_edit_and_repair(bert: Path) -> None:
+    pipe = Pipeline.from_pretrained(bert, "cpu")
+    text = "To be \N{GRINNING FACE}, or  Zyx not"
+    (edited,) = pipe.edit(text, "not", temperature=0.0)
+    assert edited.text == "To be \N{GRINNING FACE}, or  Zyx " + edited.fills[0]
+    (repaired,) = pipe.repair(text, threshold=0.0, protect="Zyx")
+    assert "\N{GRINNING FACE}" in repaired.text
+    assert "  Zyx " in repaired.text
+    (found,) = pipe.infill("to [MASK][MASK] or", seed=1)
+    assert found.text == f"to {found.fills[0]}{found.fills[1]} or"
+    assert found.text.lower() == pipe.tokenizer.decode(found.tokens)
+
+
 def test_edit_and_repair_work(bert: Path) -> None:
     pipe = Pipeline.from_pretrained(bert, "cpu")
     (edited,) = pipe.edit("to be or not to be", "or not", temperature=0.0)
@@ -358,6 +371,7 @@ def test_reactions_are_split_into_atoms() -> None:
         "O",
     ]
     assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode("C?!") == [6, 2, 2]
     assert tokenizer.surround() == ((3,), (4,))
     assert tokenizer.special_ids == (0, 1, 2, 3, 4)
 

@@ -19,6 +19,9 @@ from unmask.pipeline.encoders import PACKAGE, Embedder, find_encoder, load_encod
 from unmask.pipeline.qbert import QBert
 from unmask.pipeline.qbert_config import QBertConfig
 from unmask.pipeline.sequential import words
+from unmask.pretrained import write_tensors
+from unmask.sampling.coherence import Coherent
+from unmask.sampling.picking import Proposal
 from unmask.text.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -101,6 +104,37 @@ def test_words_are_streamed_as_they_settle(bert: Path) -> None:
     assert all(not piece.startswith("##") for piece in pieces)
 
 
+def test_temperature_zero_is_the_best_by_meaning_too(bert: Path) -> None:
+    cold = writer(bert, base_temperature=0.0, min_p=0.0)
+    coherent, plain = (cold.generate(PROMPT, 12, coherent=flag)[0] for flag in (True, False))
+    assert coherent.generation.tokens != plain.generation.tokens
+    assert coherent.coherence > plain.coherence
+
+
+def test_holes_of_open_length_are_measured_on_their_own_canvas(bert: Path) -> None:
+    own = writer(bert)
+    for seed in range(3):
+        (found,) = own.infill("to be [MASK:2-6] or not", seed=seed)
+        tokenizer = own.pipe.tokenizer
+        ours, theirs = letters([tokenizer.decode(found.generation.tokens[2:-2]), "to be or not"])
+        assert found.coherence == pytest.approx(float(F.cosine_similarity(ours, theirs, dim=-1)), abs=1e-4)
+    with pytest.raises(ValueError, match="more than max_length 6"):
+        writer(bert, max_length=6).infill("to be [MASK:2-20] or")
+
+
+def test_one_after_the_other_keeps_to_the_prompt(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    inner = Coherent.__call__
+
+    def spy(self: Coherent, proposal: Proposal) -> Tensor:
+        seen.append(int(proposal.given.sum()))
+        return inner(self, proposal)
+
+    monkeypatch.setattr(Coherent, "__call__", spy)
+    list(writer(bert).sequential("to be", 4))
+    assert set(seen) == {2}
+
+
 def test_every_field_of_the_seed_does_something(bert: Path) -> None:
     base = writer(bert, batch_size=4, base_temperature=1.0, min_p=0.0)
     reference = [item.generation.tokens for item in base.generate(PROMPT, 20)]
@@ -157,6 +191,9 @@ def test_what_earlier_texts_were_about_is_remembered(bert: Path, tmp_path: Path)
     (tmp_path / "broken").write_bytes(b"no")
     with pytest.raises(ValueError, match="damaged"):
         later.load(tmp_path / "broken")
+    write_tensors({"other": torch.zeros(1)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="no session of qbert"):
+        later.load(tmp_path / "other")
 
 
 def test_what_cannot_be_written_is_said(bert: Path, trained: Path) -> None:
@@ -164,6 +201,7 @@ def test_what_cannot_be_written_is_said(bert: Path, trained: Path) -> None:
     for prompt, tokens, word in (
         ("", 5, "prompt is empty"),
         ("  ", 5, "prompt is empty"),
+        ("\u200e", 5, "prompt is empty"),
         ("to be", 0, "tokens must be at least 1"),
         ("to be " * 30, 5, "canvas has 38"),
     ):
@@ -176,6 +214,9 @@ def test_what_cannot_be_written_is_said(bert: Path, trained: Path) -> None:
     for name in ("num_candidates", "batch_size", "top_k", "context_window", "parallel_positions", "diffusion_steps"):
         with pytest.raises(ValueError, match=f"{name}.* must be at least 1, not 0"):
             QBertConfig(**{name: 0})  # type: ignore[arg-type]
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="coherence_weight"):
+            QBertConfig(coherence_weight=weight)
     pipe = Pipeline.from_pretrained(trained, "cpu")
     causal = replace(
         pipe.config,
@@ -300,6 +341,7 @@ def test_the_command_says_what_is_wrong(bert: Path, capsys: pytest.CaptureFixtur
         ([str(bert), PROMPT, "--tokens", "0", "--encoder", "own"], "tokens must be at least 1"),
         ([str(bert), "to be [MASK:x]"], "MASK"),
         (["nosuch", PROMPT], "there is no model"),
+        ([str(bert), PROMPT, "--session", "/nosuch/file"], "there is no folder"),
         ([str(bert), PROMPT, "--topk", "3"], "--topk"),
     ):
         assert main(["qbert", *arguments]) == 2, arguments

@@ -27,6 +27,7 @@ COMBINATIONS = [
     *(f"{name}//4" for name in ("ancestral", "random", "entropy_bound:gamma=0.5", "klass", "first_hitting")),
     "confidence:score_temperature=0.2//",
     "threshold:tau=0.3/verify/",
+    "qbert:parallel_positions=2//4",
     "threshold:tau=0.3/remdm_cap:eta=0.3+self_correct/3",
     "llada:faithful=yes,block_length=4//",
     "dream:alg=entropy,alg_temp=0.5//",
@@ -100,7 +101,8 @@ def test_any_holes_are_filled_and_nothing_else_is_touched(
     assert (first.states[0] == State.PROMPT).tolist() == [token != MASK for token in canvas]
     assert again.tokens[0].tolist() == result
     if name.endswith("//"):
-        assert int(first.nfe[0]) <= min(steps, canvas.count(MASK))
+        # a second look comes on top of the steps
+        assert name.startswith("qbert") or int(first.nfe[0]) <= min(steps, canvas.count(MASK))
 
 
 def test_different_seeds_give_different_texts() -> None:

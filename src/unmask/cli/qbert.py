@@ -48,6 +48,8 @@ def run(argv: Sequence[str]) -> int:
         parse_template(arguments.prompt)
     elif not arguments.prompt.strip():
         raise ValueError(EMPTY)
+    if arguments.session and not arguments.session.expanduser().parent.is_dir():
+        raise ValueError(f"there is no folder {arguments.session.parent} for the session")
     note("loading ...")
     pipe = Pipeline.from_pretrained(arguments.model, arguments.device)
     writer = QBert(pipe, config, arguments.encoder)
@@ -60,9 +62,9 @@ def run(argv: Sequence[str]) -> int:
         modes = [Mode("infill", writer.infill(arguments.prompt, seed=arguments.seed), time.monotonic() - began)]
     else:
         modes = write(writer, arguments)
-    if arguments.session:
-        writer.save(arguments.session)
     show(modes, pipe, judge, arguments)
+    if arguments.session and config.max_cache_size:
+        writer.save(arguments.session)
     return 0
 
 

@@ -70,7 +70,7 @@ class Embedder:
             self.calls += 1
             self.texts += len(distinct)
             for run, text in zip(fresh, texts, strict=True):
-                known[run] = vectors[place[text]]
+                known[run] = vectors[place[text]].clone()  # not a view that keeps the whole batch
                 self._keep(run, known[run])
         return torch.stack([known[run] for run in runs])
 

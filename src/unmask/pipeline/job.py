@@ -254,7 +254,8 @@ class Job:
             texts = [given[0]]
             for (start, size), after in zip(row.holes, given[1:], strict=True):
                 fill = tokenizer.following(tokens[:start], tokens[start : start + size])
-                begins = not texts[-1] or texts[-1][-1].isspace()
+                written = "".join(texts)
+                begins = not written or written[-1].isspace()
                 fills.append(fill.lstrip() if begins else fill)
                 texts += [fills[-1], after]
         else:

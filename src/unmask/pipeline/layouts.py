@@ -84,11 +84,22 @@ def marked(text: str, parts: Sequence[Part], spans: Sequence[tuple[int, int]], w
     return found
 
 
-def reopened(ids: Sequence[int], chosen: set[int], mask_id: int, size: int | None = None) -> Layout:
-    """A text's tokens with the chosen ones masked; with `size`, the first run of them becomes a hole of that size."""
+def reopened(
+    ids: Sequence[int],
+    chosen: set[int],
+    mask_id: int,
+    size: int | None = None,
+    text: str = "",
+    spans: Sequence[tuple[int, int]] = (),
+) -> Layout:
+    """A text's tokens with the chosen ones masked; with `size`, the first run of them becomes a hole of that size.
+
+    With the text and the characters that each token stands for, what is between the holes stays as it was written.
+    """
     canvas: list[int] = []
     holes: list[tuple[int, int]] = []
-    run = 0
+    texts: list[str] = []
+    run = end = 0
     for i in range(len(ids) + 1):
         if i in chosen:
             run += 1
@@ -96,7 +107,10 @@ def reopened(ids: Sequence[int], chosen: set[int], mask_id: int, size: int | Non
         if run:
             holes.append((len(canvas), run if size is None else size))
             canvas += [mask_id] * holes[-1][1]
+            if spans:
+                texts.append(text[end : spans[i - run][0]])
+                end = spans[i - 1][1]
             run = 0
         if i < len(ids):
             canvas.append(ids[i])
-    return Layout([canvas], [holes])
+    return Layout([canvas], [holes], texts=(*texts, text[end:]) if spans else ())

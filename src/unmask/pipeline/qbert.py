@@ -68,6 +68,7 @@ class QBert:
             )
         if isinstance(encoder, Embedder):
             self.embedder, self.meaning = encoder, "the given encoder"
+            encoder.device = pipe.device
         else:
             encode, self.meaning = find_encoder(encoder, pipe)
             self.embedder = Embedder(encode, pipe.tokenizer, self.config.embedding_dim, pipe.device)
@@ -100,7 +101,7 @@ class QBert:
         canvas = request.layout.canvases[0]
         if all(token == self.pipe.tokenizer.mask_id for token in canvas):
             raise ValueError("there is nothing but holes: coherence needs some text to be coherent with")
-        self.check_length(len(canvas))
+        self.check_length(max(map(len, request.layout.canvases)))
         job = self.stream(request, coherent=coherent)
         for _ in job:
             pass
@@ -152,18 +153,22 @@ class QBert:
         if not prompt.strip():
             raise ValueError(EMPTY)
         tokens = whole(tokens, "tokens", 1)
-        length = len(self.pipe.tokenizer.encode(prompt)) + tokens
+        given_tokens = len(self.pipe.tokenizer.encode(prompt))
+        if not given_tokens:
+            raise ValueError(EMPTY)
+        length = given_tokens + tokens
         self.check_length(length)
         return self.pipe.request_generate(prompt, length=length, **self.options(seed))
 
     def options(self, seed: int) -> SamplingOptions:
-        """The sampling options that the configuration means."""
+        """The sampling options that the configuration means; texts are as long as is asked, so none ends early."""
         config = self.config
         return SamplingOptions(
             num_samples=config.batch_size,
             temperature=config.base_temperature,
             min_p=config.min_p,
             sampler="qbert",
+            banned=[] if self.pipe.tokenizer.end_id is None else [self.pipe.tokenizer.end_id],
             seed=seed,
         )
 
@@ -188,7 +193,10 @@ class QBert:
 
     def coherence(self, request: Request, item: Generation) -> float:
         """The cosine between what was written and what was given."""
-        canvas, mask_id = request.layout.canvases[0], self.pipe.tokenizer.mask_id
+        mask_id = self.pipe.tokenizer.mask_id
+        # of holes of open length, the canvas that was chosen; a text that ended early is shorter than its canvas
+        sizes = [len(canvas) for canvas in request.layout.canvases]
+        canvas = request.layout.canvases[sizes.index(len(item.tokens)) if len(item.tokens) in sizes else 0]
         new = tuple(token for token, old in zip(item.tokens, canvas, strict=False) if old == mask_id)
         theirs, ours = self.embedder([given(request, self.pipe), new])
         return float(F.cosine_similarity(theirs, ours, dim=-1))
@@ -204,6 +212,8 @@ class QBert:
             ValueError: a damaged file, or embeddings of another encoder.
         """
         tensors = read_tensors(file)
+        if "size" not in tensors or (int(tensors["size"]) and not {"keys", "themes"} <= tensors.keys()):
+            raise ValueError(f"{file} is no session of qbert")
         if int(tensors["size"]):
             self.memory.load(tensors)
 

@@ -1,5 +1,6 @@
 """Seed 000's configuration of qBERT, and what it makes of it: a sampler, and a way to pick tokens by meaning."""
 
+import math
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -77,6 +78,8 @@ class QBertConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.base_temperature < 0:
             raise ValueError(f"base_temperature must be 0 or more, not {self.base_temperature}")
+        if not 0 <= self.coherence_weight < math.inf:
+            raise ValueError(f"coherence_weight must be 0 or more, not {self.coherence_weight}")
         self.sampler("linear")
         SemanticMemory(self.max_cache_size, self.compression_ratio)
 

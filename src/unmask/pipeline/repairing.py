@@ -74,10 +74,12 @@ def repair_plan(
         return Plan(Request(Layout([ids], [[]], free), asked), ids, spans)
     tokens = torch.tensor([ids], device=pipe.device)
     scored = torch.zeros_like(tokens, dtype=torch.bool)
+    # what the vocabulary does not know is not the model's to doubt
+    free = frozenset(place for place in free if ids[place] not in pipe.tokenizer.special_ids)
     scored[0, sorted(free)] = True
-    groups = min(GROUPS, len(free))
+    groups = max(1, min(GROUPS, len(free)))
     schedule = SCHEDULES[pipe.config.diffusion.schedule]()
     doubts: list[float] = disagreement(pipe.denoiser, schedule, tokens, scored, groups)[0].tolist()
     wrong = {place for place in free if doubts[place] > threshold}
-    request = Request(reopened(ids, wrong, pipe.tokenizer.mask_id), settings)
+    request = Request(reopened(ids, wrong, pipe.tokenizer.mask_id, None, text, spans), settings)
     return Plan(request, ids, spans, [round(doubt, 6) for doubt in doubts], groups)

@@ -43,7 +43,7 @@ def edit_request(
         chosen, spent = least_likely(pipe, ids, set(range(len(ids))) - kept, share)
     if not chosen:
         raise ValueError("there is nothing to rewrite: the text is empty, or all of it is kept")
-    layout = reopened(ids, chosen, pipe.tokenizer.mask_id, size)
+    layout = reopened(ids, chosen, pipe.tokenizer.mask_id, size, text, spans)
     if size is not None and len(layout.holes[0]) > 1:
         raise ValueError("size goes with one span only")
     if len(layout.canvases[0]) > pipe.longest:

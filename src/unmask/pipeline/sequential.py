@@ -1,9 +1,11 @@
 """Seed 000's first mode: a masked language model writes from left to right, and looks back as it goes."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoised
@@ -13,7 +15,7 @@ from unmask.pipeline.results import Request
 from unmask.sampling.controls import Controls
 from unmask.sampling.frame import Frame, State
 from unmask.sampling.loop import denoise
-from unmask.sampling.picking import Picker
+from unmask.sampling.picking import Picker, Proposal
 from unmask.sampling.rules import One
 from unmask.sampling.sampler import Sampler
 from unmask.sampling.scores import SCORES, entropies
@@ -38,6 +40,8 @@ def one_by_one(pipe: "Pipeline", request: Request, picker: Picker | None, window
     seeds = torch.arange(rows, device=pipe.device) + settings.seed
     controls = Controls.join([settings.controls] * rows).to(pipe.device)
     sampler = Sampler(SCHEDULES["linear"](), SCORES["position"], One(), adaptive=True, picker=picker)
+    if sampler.picker is not None:
+        sampler = replace(sampler, picker=Onward(sampler.picker, start))
     watch = Watched(pipe)
     doubts = torch.zeros(rows, start, device=pipe.device)
     confidence = torch.ones(rows, start, device=pipe.device)
@@ -62,6 +66,7 @@ def one_by_one(pipe: "Pipeline", request: Request, picker: Picker | None, window
                 steps=steps,
                 seeds=seeds + STRIDE * (2 * number + turn + 1),
                 controls=controls,
+                trained_with=SCHEDULES[pipe.config.diffusion.schedule](),
             )
             tokens, nfe = frame.tokens, nfe + frame.nfe
             doubts = doubts.scatter(1, place[:, None], watch.entropy[:, None])
@@ -72,6 +77,19 @@ def one_by_one(pipe: "Pipeline", request: Request, picker: Picker | None, window
         t = torch.full((rows,), 1 - (number + 1) / total, device=pipe.device)
         lengths = torch.full_like(nfe, max(start, settled))
         yield Frame(number + 1, t, tokens, states, confidence, nfe, lengths)
+
+
+@dataclass(frozen=True)
+class Onward:
+    """A picker that takes for given only what the request gave, not what was written since."""
+
+    picker: Picker
+    start: int
+
+    def __call__(self, proposal: Proposal) -> Int[Tensor, " N"]:
+        """The inner picker's choice."""
+        beginning = torch.arange(proposal.tokens.shape[1], device=proposal.tokens.device) < self.start
+        return self.picker(replace(proposal, given=beginning.expand_as(proposal.given)))
 
 
 class Watched:

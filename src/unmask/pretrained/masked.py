@@ -141,7 +141,8 @@ def masked_tokenizer(folder: Path) -> Tokenizer:
 def smiles_tokenizer(words: list[str]) -> Tokenizer:
     """One token an atom, bond, ring or arrow, as chemistry's language models have it."""
     backend = Backend(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(SMILES), "removed", invert=True)
+    # what is no chemistry is an unknown token, not nothing
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(f"{SMILES}|."), "removed", invert=True)
     backend.decoder = decoders.Fuse()
     special = [word for word in words if word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") or "[unused" in word]
     backend.add_special_tokens([AddedToken(word, normalized=False) for word in special])

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from unmask.sampling.acceptance import Embed, Run, accept, rounded, run, runs
 from unmask.sampling.adaptive import check_share
-from unmask.sampling.draws import categorical
-from unmask.sampling.picking import Narrowing, Proposal, shortlist
+from unmask.sampling.picking import Narrowing, Proposal, settle, shortlist
 from unmask.types import Positions, Tokens
 
 NEIGHBOURS = 1
@@ -125,9 +124,9 @@ class Coherent:
         best = coherence.amax(-1, keepdim=True)
         # below nothing a share of the best is no lower bound
         keeps = coherence >= torch.where(best > 0, self.min_threshold * best, best)
-        temperature = proposal.controls.temperature[proposal.owner].double().clamp(min=1e-6)[:, None]
-        weighed = log_probs.double() + self.weight * coherence / temperature
-        drawn = categorical(weighed.masked_fill(~keeps, -torch.inf), proposal.u)
+        temperature = proposal.controls.temperature[proposal.owner].double()[:, None]
+        weighed = log_probs.double() + self.weight * coherence / torch.where(temperature == 0, 1.0, temperature)
+        drawn = settle(proposal, weighed.masked_fill(~keeps, -torch.inf))
         chosen = candidates.gather(-1, drawn[:, None])[:, 0]
         return accept(self.embed, theme, proposal, chosen, base, written) if self.accepting else chosen
 

@@ -71,15 +71,18 @@ class Narrowing:
     def __call__(self, proposal: Proposal) -> Int[Tensor, " N"]:
         """By the row's own temperature among the step's candidates; at temperature 0 the likeliest."""
         candidates, log_probs = shortlist(proposal, self.at(proposal.number, proposal.log_probs.shape[-1]))
-        return candidates.gather(-1, categorical(log_probs, proposal.u)[:, None])[:, 0]
+        return candidates.gather(-1, settle(proposal, log_probs)[:, None])[:, 0]
 
 
 def shortlist(proposal: Proposal, width: int) -> tuple[Int[Tensor, "N C"], Float[Tensor, "N C"]]:
-    """The likeliest tokens after temperature and truncation, and their log-probabilities; at temperature 0 one is possible."""
+    """The likeliest tokens after temperature (0: as if it were 1) and truncation, and their log-probabilities."""
     tempered = proposal.controls.tempered(proposal.log_probs, proposal.owner)
     # in order of id: rounding errors, which depend on the batch, must not decide the order of like ones
     candidates = tempered.topk(width, -1).indices.sort(-1).values
-    log_probs = tempered.gather(-1, candidates)
-    frozen = (proposal.controls.temperature[proposal.owner] == 0)[:, None]
-    likeliest = candidates == proposal.log_probs.argmax(-1, keepdim=True)
-    return candidates, torch.where(frozen & ~likeliest, -torch.inf, log_probs)
+    return candidates, tempered.gather(-1, candidates)
+
+
+def settle(proposal: Proposal, weights: Float[Tensor, "N C"]) -> Int[Tensor, " N"]:
+    """Which candidate: drawn by its weight (a log-probability), or where the temperature is 0 the one of most weight."""
+    frozen = proposal.controls.temperature[proposal.owner] == 0
+    return torch.where(frozen, weights.argmax(-1), categorical(weights, proposal.u))

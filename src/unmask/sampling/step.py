@@ -80,14 +80,14 @@ class Look:
         number: steps taken so far, by any row.
         seeds: one a row.
         new: positions that this step drew (those that a review confirmed are not among them).
-        settled: all positions that were given as masks and are revealed now, in every block.
+        settled: positions that were given as masks and are revealed now, in the row's block; in all blocks once it has ended.
         confidence: of each, when it was last drawn or confirmed.
         ended: where the row's last step has left no mask: what is reopened from here on is review only.
         turns: review turns that the row has had since then.
         changed: tokens that the last step changed, a row.
         t: the time left in the row's block.
         entropy: of the distribution that each settled token was drawn from, nats.
-        left: masks that are left, a row.
+        left: masks that are left there, a row.
     """
 
     number: int

@@ -255,18 +255,20 @@ class Walk:
 
     def _look_again(self, review: Review, rows: Bool[Tensor, " B"]) -> None:
         """Reopen what the review asks for, in these rows."""
+        # a block is looked at while it is filled, the whole text at the end
+        here = (self.block_of == self.block[:, None]) | self.ended[:, None]
         look = Look(
             number=self.number,
             seeds=self.seeds,
             new=self.drawn,
-            settled=self.holes & ~self.masked,
+            settled=self.holes & ~self.masked & here,
             confidence=self.confidence,
             ended=self.ended,
             turns=self.turns,
             changed=self.edited,
             t=self.t,
             entropy=self.entropy,
-            left=self.masked.sum(-1),
+            left=(self.masked & here).sum(-1),
         )
         positions = review.reopen(look) & rows[:, None]
         self.old = torch.where(positions, self.tokens, self.old)
