@@ -62,7 +62,7 @@ class QBertConfig:
     parallel_positions: int = 10
     position_dropout: float = 0.2
     convergence_threshold: float = 0.01
-    min_p: float = 0.01
+    min_p: float = 0.03
     coherence_weight: float = 10.0
     uncertain: bool = True
     progressive: bool = True
